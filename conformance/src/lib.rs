@@ -1,0 +1,1 @@
+//! Proves that what tempozarr reads and writes is what others write and read.
