@@ -1,0 +1,110 @@
+# Jobs of this project: `make help` lists them.
+#
+# Needs Rust and Python 3.11 or newer; everything else is put into .venv/, build/ and target/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SECONDEXPANSION: # $$(…) in prerequisites below: looked up only by the jobs that need it
+.SECONDARY:
+
+# The Pythons to test on, those of SUPPORTED that work here; `make test PYTHONS=3.13` picks others.
+# (Looked up once, and only by the jobs that ask.)
+SUPPORTED := 3.11 3.12 3.13 3.14
+FIND_PYTHON := scripts/find-python.sh
+PYTHONS = $(eval PYTHONS := $(foreach v,$(SUPPORTED),$(if $(shell $(FIND_PYTHON) $v),$v)))$(PYTHONS)
+# The one that demo and lint use: the newest, so that they meet the newest zarr-python.
+PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED)))
+
+TOOLS := .venv/tools
+VENV = .venv/py$(PYTHON)
+PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
+
+# Whichever Python comes first on PATH may be too old for the bindings.
+export PYO3_PYTHON := $(CURDIR)/$(TOOLS)/bin/python
+
+SOURCES := $(shell find codecs python-ext Cargo.toml Cargo.lock -type f \
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -path '*/python/*.py*' \) -not -name '*.pyc')
+
+.PHONY: help
+help: ## List the jobs
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: setup
+setup: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) $(TOOLS)/.ready ## Make the Python environments
+
+.PHONY: build
+build: build/wheel ## Build the wheel (release) into build/wheels/
+
+.PHONY: demo
+demo: $$(VENV)/.tempozarr ## Read real order books, check them against zarr-python, time both, draw pictures
+	$(VENV)/bin/python examples/demo.py $(ARGS)
+
+.PHONY: bench
+bench: $$(VENV)/.tempozarr ## The demo's timings on a store twice as large, with more repetitions
+	$(VENV)/bin/python examples/demo.py --size 1200 --repeats 9 $(ARGS)
+
+.PHONY: test
+test: test-rust test-python ## Run all tests
+
+.PHONY: test-rust
+test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
+	cargo test --workspace
+
+.PHONY: test-python
+test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found
+	@for v in $(PYTHONS); do \
+		echo "== Python $$v"; \
+		.venv/py$$v/bin/python -m pytest $(TESTS) $(ARGS); \
+	done
+	@echo "Tested on Python $(PYTHONS); not here: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none missing)."
+ifneq ($(origin PYTHONS),command line)
+	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
+endif
+
+.PHONY: lint
+lint: $(TOOLS)/.ready $$(VENV)/.ready ## Check formats, lints, types and docs
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(TOOLS)/bin/ruff check
+	$(TOOLS)/bin/ruff format --check
+	cd python-ext && ../$(TOOLS)/bin/mypy --python-executable ../$(VENV)/bin/python
+	$(TOOLS)/bin/shellcheck scripts/*.sh .ci/run
+
+.PHONY: fmt
+fmt: $(TOOLS)/.ready ## Format Rust and Python
+	cargo fmt --all
+	$(TOOLS)/bin/ruff check --fix
+	$(TOOLS)/bin/ruff format
+
+.PHONY: clean
+clean: ## Remove everything that these jobs made
+	rm -rf target build .venv examples/output
+	find . -name __pycache__ -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache | xargs rm -rf
+
+# -- files ---------------------------------------------------------------------------------------
+
+$(TOOLS)/.ready: scripts/requirements-tools.txt
+	@echo "Setting up $(TOOLS)"
+	rm -rf $(TOOLS)
+	"$$($(FIND_PYTHON) $(PYTHON))" -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+.venv/py%/.ready: scripts/requirements.txt
+	@echo "Setting up .venv/py$*"
+	rm -rf .venv/py$*
+	"$$($(FIND_PYTHON) $*)" -m venv .venv/py$*
+	.venv/py$*/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+# One wheel (abi3) serves every Python.
+build/wheel: $(SOURCES) $(TOOLS)/.ready
+	rm -rf build/wheels
+	$(TOOLS)/bin/maturin build --release --manifest-path python-ext/Cargo.toml --out build/wheels
+	touch $@
+
+.venv/py%/.tempozarr: .venv/py%/.ready build/wheel
+	.venv/py$*/bin/python $(PIP_INSTALL) --force-reinstall --no-deps build/wheels/*.whl
+	touch $@
