@@ -1,0 +1,142 @@
+//! A guard in front of zarrs' `sharding_indexed`: it checks a decoded shard index before zarrs
+//! computes with its offsets and lengths, where a corrupt entry would overflow and panic.
+//!
+//! The check is a codec in front of the index codecs that leaves no trace in the metadata, so the
+//! codec that zarrs sees is its own.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use zarrs::array::CodecChain;
+use zarrs::array::codec::array_to_bytes::sharding::{ShardingCodec, ShardingCodecConfigurationV1};
+use zarrs_codec::{
+    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
+    CodecOptions, CodecTraits, PartialDecoderCapability, PartialEncoderCapability,
+    RecommendedConcurrency,
+};
+use zarrs_data_type::{DataType, FillValue};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{PluginCreateError, ZarrVersion};
+
+/// Create zarrs' sharding codec with checked indexes.
+pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+    let configuration: ShardingCodecConfigurationV1 = metadata.to_typed_configuration()?;
+    let inner_codecs = CodecChain::from_metadata(&configuration.codecs)?;
+    let index_codecs = CodecChain::from_metadata(&configuration.index_codecs)?;
+    let mut array_to_array: Vec<Arc<dyn ArrayToArrayCodecTraits>> = vec![Arc::new(CheckedIndex)];
+    array_to_array.extend_from_slice(index_codecs.array_to_array_codecs());
+    let index_codecs = CodecChain::new(
+        array_to_array,
+        index_codecs.array_to_bytes_codec().clone(),
+        index_codecs.bytes_to_bytes_codecs().to_vec(),
+    );
+    Ok(Codec::ArrayToBytes(Arc::new(ShardingCodec::new(
+        configuration.chunk_shape,
+        Arc::new(inner_codecs),
+        Arc::new(index_codecs),
+        configuration.index_location,
+    ))))
+}
+
+/// A codec that changes nothing and lets no index through that zarrs would fall over.
+#[derive(Debug)]
+struct CheckedIndex;
+
+zarrs_plugin::impl_extension_aliases!(CheckedIndex, v3: "tempozarr.checked_index");
+
+impl CodecTraits for CheckedIndex {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    /// Hidden from the metadata.
+    fn configuration(&self, _: ZarrVersion, _: &CodecMetadataOptions) -> Option<Configuration> {
+        None
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        PartialDecoderCapability {
+            partial_read: false,
+            partial_decode: false,
+        }
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl ArrayCodecTraits for CheckedIndex {
+    fn recommended_concurrency(
+        &self,
+        _shape: &[NonZeroU64],
+        _data_type: &DataType,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+}
+
+impl ArrayToArrayCodecTraits for CheckedIndex {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {
+        self
+    }
+
+    fn encoded_data_type(&self, decoded_data_type: &DataType) -> Result<DataType, CodecError> {
+        Ok(decoded_data_type.clone())
+    }
+
+    fn encoded_fill_value(
+        &self,
+        _decoded_data_type: &DataType,
+        decoded_fill_value: &FillValue,
+    ) -> Result<FillValue, CodecError> {
+        Ok(decoded_fill_value.clone())
+    }
+
+    fn encode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        _shape: &[NonZeroU64],
+        _data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        Ok(bytes)
+    }
+
+    fn decode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        _shape: &[NonZeroU64],
+        _data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        let bytes = bytes.into_fixed()?;
+        for (chunk, [offset, length]) in entries(&bytes).enumerate() {
+            let missing = offset == u64::MAX && length == u64::MAX;
+            if !missing
+                && offset
+                    .checked_add(length)
+                    .and_then(|end| i64::try_from(end).ok())
+                    .is_none()
+            {
+                return Err(CodecError::Other(format!(
+                    "sharding_indexed: the shard index is corrupt: entry {chunk} states offset \
+                     {offset} and length {length}"
+                )));
+            }
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// The (offset, length) pairs of a decoded index.
+fn entries(index: &[u8]) -> impl Iterator<Item = [u64; 2]> {
+    let (words, _) = index.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().map(|pair| pair.map(u64::from_ne_bytes))
+}

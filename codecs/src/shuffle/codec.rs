@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zarrs_codec::{
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
+    CodecMetadataOptions, CodecOptions, CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::MetadataV2;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{PluginCreateError, ZarrVersion};
+
+use super::kernel;
+use crate::util::{WHOLE_CHUNK, configuration};
+
+/// The configuration of [`ShuffleCodec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShuffleConfiguration {
+    /// Bytes per element; 1 and less leave the bytes as they are.
+    #[serde(default = "default_element_size")]
+    pub elementsize: i64,
+}
+
+const fn default_element_size() -> i64 {
+    4
+}
+
+/// The `shuffle` codec.
+#[derive(Clone, Debug)]
+pub struct ShuffleCodec {
+    configuration: ShuffleConfiguration,
+}
+
+zarrs_plugin::impl_extension_aliases!(ShuffleCodec, v3: "numcodecs.shuffle", v2: "shuffle");
+
+inventory::submit! {
+    CodecPluginV2::new::<ShuffleCodec>()
+}
+
+impl CodecTraitsV3 for ShuffleCodec {
+    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+        let configuration = metadata.to_typed_configuration()?;
+        Ok(Codec::BytesToBytes(Arc::new(Self { configuration })))
+    }
+}
+
+impl CodecTraitsV2 for ShuffleCodec {
+    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
+        let configuration = metadata.to_typed_configuration()?;
+        Ok(Codec::BytesToBytes(Arc::new(Self { configuration })))
+    }
+}
+
+impl ShuffleCodec {
+    /// Shuffle elements of `element_size` bytes.
+    #[must_use]
+    pub fn new(element_size: i64) -> Self {
+        Self {
+            configuration: ShuffleConfiguration {
+                elementsize: element_size,
+            },
+        }
+    }
+
+    fn run<'a>(
+        &self,
+        bytes: ArrayBytesRaw<'a>,
+        kernel: fn(&[u8], &mut [u8], usize),
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        let element_size =
+            usize::try_from(self.configuration.elementsize.max(1)).unwrap_or(usize::MAX);
+        if element_size == 1 {
+            return Ok(bytes);
+        }
+        if !bytes.len().is_multiple_of(element_size) {
+            return Err(CodecError::Other(format!(
+                "shuffle: {} bytes are not a whole number of elements of {element_size} bytes; \
+                 the chunk is corrupt or `elementsize` is wrong",
+                bytes.len(),
+            )));
+        }
+        let mut out = vec![0; bytes.len()];
+        kernel(&bytes, &mut out, element_size);
+        Ok(out.into())
+    }
+}
+
+impl CodecTraits for ShuffleCodec {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn configuration(&self, _: ZarrVersion, _: &CodecMetadataOptions) -> Option<Configuration> {
+        Some(configuration(&self.configuration))
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        WHOLE_CHUNK
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl BytesToBytesCodecTraits for ShuffleCodec {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {
+        self
+    }
+
+    fn recommended_concurrency(
+        &self,
+        _decoded_representation: &BytesRepresentation,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+
+    fn encoded_representation(
+        &self,
+        decoded_representation: &BytesRepresentation,
+    ) -> BytesRepresentation {
+        *decoded_representation
+    }
+
+    fn encode<'a>(
+        &self,
+        decoded_value: ArrayBytesRaw<'a>,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        self.run(decoded_value, kernel::shuffle)
+    }
+
+    fn decode<'a>(
+        &self,
+        encoded_value: ArrayBytesRaw<'a>,
+        _decoded_representation: &BytesRepresentation,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        self.run(encoded_value, kernel::unshuffle)
+    }
+}

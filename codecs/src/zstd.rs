@@ -1,0 +1,331 @@
+//! The `zstd` bytes->bytes codec: [Zstandard](https://www.rfc-editor.org/rfc/rfc8878) frames.
+//!
+//! ### Compatible implementations
+//! The `zstd` codec of zarr-extensions, and `numcodecs.zstd` of zarr-python. It replaces zarrs' own
+//! `zstd`, which sizes its output by what the frame claims and makes a context per chunk: here
+//! contexts are reused and the output is bounded by what the chunk must decode to.
+//!
+//! ### Codec names
+//! - Zarr V3 `name`: `zstd`, `numcodecs.zstd`
+//! - Zarr V2 `id`: `zstd`
+//!
+//! ### Configuration example
+//! ```rust
+//! # let configuration = r#"
+//! { "level": 3, "checksum": false }
+//! # "#;
+//! # serde_json::from_str::<tempozarr::ZstdConfiguration>(configuration).unwrap();
+//! ```
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zarrs_codec::{
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
+    CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV3, InvalidBytesLengthError,
+    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
+use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
+
+use crate::util::{WHOLE_CHUNK, configuration};
+
+/// The configuration of [`ZstdCodec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZstdConfiguration {
+    /// The compression level, -131072 to 22; 0 stands for 3. Decoding does not depend on it.
+    #[serde(default)]
+    pub level: i32,
+    /// Whether to end each frame with a checksum.
+    ///
+    /// Required by `zstd`, and added to `numcodecs.zstd` over time: written back if it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<bool>,
+}
+
+/// The `zstd` codec.
+#[derive(Clone, Debug)]
+pub struct ZstdCodec {
+    name: Cow<'static, str>,
+    configuration: ZstdConfiguration,
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
+    static DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
+impl CodecTraitsV3 for ZstdCodec {
+    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+        let configuration: ZstdConfiguration = metadata.to_typed_configuration()?;
+        if !(-131_072..=22).contains(&configuration.level) {
+            return Err(PluginCreateError::Other(format!(
+                "zstd: level {} is out of range, expected -131072 <= level <= 22",
+                configuration.level,
+            )));
+        }
+        Ok(Codec::BytesToBytes(Arc::new(Self {
+            name: metadata.name().to_owned().into(),
+            configuration,
+        })))
+    }
+}
+
+/// The codec keeps the name it came under: `checksum` is optional in one and required in the other.
+impl ExtensionName for ZstdCodec {
+    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
+        Some(match version {
+            ZarrVersion::V2 => "zstd".into(),
+            ZarrVersion::V3 => self.name.clone(),
+        })
+    }
+}
+
+impl ZstdCodec {
+    /// Compress at `level` (-131072 to 22; others are clamped), with a checksum per frame if
+    /// `checksum`.
+    #[must_use]
+    pub fn new(level: i32, checksum: bool) -> Self {
+        Self {
+            name: "zstd".into(),
+            configuration: ZstdConfiguration {
+                level: level.clamp(-131_072, 22),
+                checksum: Some(checksum),
+            },
+        }
+    }
+}
+
+fn error(action: &str, code: zstd_safe::ErrorCode) -> CodecError {
+    CodecError::Other(format!(
+        "zstd: {action} failed: {}",
+        zstd_safe::get_error_name(code)
+    ))
+}
+
+/// Decompress `frames` to at most `bound` bytes.
+fn decompress_bounded(frames: &[u8], bound: usize) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::with_capacity(bound);
+    DECOMPRESSOR
+        .with_borrow_mut(|context| context.decompress(&mut out, frames))
+        .map_err(|code| error("decompressing the chunk", code))?;
+    Ok(out)
+}
+
+/// Decompress `frames` to as many bytes as there really are: nothing is sized by what they claim.
+fn decompress_unbounded(frames: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::new();
+    let mut input = InBuffer::around(frames);
+    DECOMPRESSOR.with_borrow_mut(|context| {
+        context
+            .reset(ResetDirective::SessionOnly)
+            .map_err(|code| error("resetting the context", code))?;
+        loop {
+            out.reserve(DCtx::out_size());
+            let written = out.len();
+            let mut output = OutBuffer::around_pos(&mut out, written);
+            let missing = context
+                .decompress_stream(&mut output, &mut input)
+                .map_err(|code| error("decompressing the chunk", code))?;
+            let stuck = output.pos() == written;
+            match (input.pos() == frames.len(), missing) {
+                (true, 0) => return Ok(()),
+                (true, _) if stuck => {
+                    let message = "zstd: the chunk ends within a frame; it is truncated";
+                    return Err(CodecError::Other(message.into()));
+                }
+                _ => {}
+            }
+        }
+    })?;
+    Ok(out)
+}
+
+impl CodecTraits for ZstdCodec {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn configuration(&self, _: ZarrVersion, _: &CodecMetadataOptions) -> Option<Configuration> {
+        Some(configuration(&self.configuration))
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        WHOLE_CHUNK
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl BytesToBytesCodecTraits for ZstdCodec {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {
+        self
+    }
+
+    fn recommended_concurrency(
+        &self,
+        _decoded_representation: &BytesRepresentation,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+
+    fn encoded_representation(
+        &self,
+        decoded_representation: &BytesRepresentation,
+    ) -> BytesRepresentation {
+        match decoded_representation.size().map(usize::try_from) {
+            Some(Ok(size)) => {
+                BytesRepresentation::BoundedSize(zstd_safe::compress_bound(size) as u64)
+            }
+            _ => BytesRepresentation::UnboundedSize,
+        }
+    }
+
+    fn encode<'a>(
+        &self,
+        decoded_value: ArrayBytesRaw<'a>,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        let ZstdConfiguration { level, checksum } = self.configuration;
+        let mut out = Vec::with_capacity(zstd_safe::compress_bound(decoded_value.len()));
+        COMPRESSOR
+            .with_borrow_mut(|context| {
+                context.set_parameter(CParameter::CompressionLevel(level))?;
+                context.set_parameter(CParameter::ChecksumFlag(checksum == Some(true)))?;
+                context.compress2(&mut out, &decoded_value)
+            })
+            .map_err(|code| error("compressing the chunk", code))?;
+        Ok(out.into())
+    }
+
+    fn decode<'a>(
+        &self,
+        encoded_value: ArrayBytesRaw<'a>,
+        decoded_representation: &BytesRepresentation,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        let Some(bound) = decoded_representation.size() else {
+            return Ok(decompress_unbounded(&encoded_value)?.into());
+        };
+        let bound = usize::try_from(bound).map_err(|_| {
+            CodecError::Other(format!("zstd: a chunk of {bound} bytes is too large"))
+        })?;
+        let out = decompress_bounded(&encoded_value, bound)?;
+        if matches!(decoded_representation, BytesRepresentation::FixedSize(_)) && out.len() != bound
+        {
+            return Err(InvalidBytesLengthError::new(out.len(), bound).into());
+        }
+        Ok(out.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(codec: &ZstdCodec, plain: &[u8], representation: BytesRepresentation) -> Vec<u8> {
+        let options = CodecOptions::default();
+        let encoded = codec.encode(plain.into(), &options).unwrap();
+        codec
+            .decode(encoded, &representation, &options)
+            .unwrap()
+            .into_owned()
+    }
+
+    #[test]
+    fn round_trips_bounded_and_unbounded() {
+        for size in [0, 1, 7, 1000, 300_000] {
+            let plain: Vec<u8> = (0..size).map(|i| (i / 3 % 251) as u8).collect();
+            for codec in [ZstdCodec::new(3, false), ZstdCodec::new(-5, true)] {
+                for representation in [
+                    BytesRepresentation::FixedSize(plain.len() as u64),
+                    BytesRepresentation::BoundedSize(plain.len() as u64 + 9),
+                    BytesRepresentation::UnboundedSize,
+                ] {
+                    assert_eq!(round_trip(&codec, &plain, representation), plain);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reads_concatenated_frames() {
+        let options = CodecOptions::default();
+        let codec = ZstdCodec::new(1, false);
+        let mut frames = codec
+            .encode((&[1_u8; 100]).into(), &options)
+            .unwrap()
+            .into_owned();
+        frames.extend_from_slice(&codec.encode((&[2_u8; 50]).into(), &options).unwrap());
+        for representation in [
+            BytesRepresentation::FixedSize(150),
+            BytesRepresentation::UnboundedSize,
+        ] {
+            let plain = codec
+                .decode((&frames).into(), &representation, &options)
+                .unwrap();
+            assert_eq!(plain.len(), 150);
+            assert_eq!((plain[0], plain[149]), (1, 2));
+        }
+    }
+
+    #[test]
+    fn rejects_a_frame_that_does_not_hold_the_chunk() {
+        let options = CodecOptions::default();
+        let codec = ZstdCodec::new(1, false);
+        let encoded = codec.encode((&[1_u8; 100]).into(), &options).unwrap();
+        for size in [0, 99, 101] {
+            assert!(
+                codec
+                    .decode(
+                        encoded.clone(),
+                        &BytesRepresentation::FixedSize(size),
+                        &options
+                    )
+                    .is_err()
+            );
+        }
+        let truncated = Cow::Borrowed(&encoded[..encoded.len() - 1]);
+        let error = codec
+            .decode(truncated, &BytesRepresentation::UnboundedSize, &options)
+            .unwrap_err();
+        assert!(error.to_string().contains("truncated"), "{error}");
+    }
+
+    #[test]
+    fn keeps_name_and_configuration() {
+        for json in [
+            r#"{"name":"zstd","configuration":{"level":3,"checksum":true}}"#,
+            r#"{"name":"numcodecs.zstd","configuration":{"level":1}}"#,
+        ] {
+            let metadata: MetadataV3 = serde_json::from_str(json).unwrap();
+            let codec = ZstdCodec::create(&metadata).unwrap();
+            let written = MetadataV3::new_with_configuration(
+                codec.name_v3().unwrap(),
+                codec
+                    .configuration_v3(&CodecMetadataOptions::default())
+                    .unwrap(),
+            );
+            assert_eq!(written, metadata);
+        }
+    }
+
+    #[test]
+    fn names_a_level_out_of_range() {
+        let json = r#"{"name":"zstd","configuration":{"level":23,"checksum":true}}"#;
+        let error = ZstdCodec::create(&serde_json::from_str(json).unwrap()).unwrap_err();
+        assert!(
+            error.to_string().contains("level 23 is out of range"),
+            "{error}"
+        );
+    }
+}
