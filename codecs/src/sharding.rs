@@ -140,3 +140,92 @@ fn entries(index: &[u8]) -> impl Iterator<Item = [u64; 2]> {
     let (pairs, _) = words.as_chunks::<2>();
     pairs.iter().map(|pair| pair.map(u64::from_ne_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use zarrs::array::{ArraySubset, data_type};
+    use zarrs_codec::ArrayToBytesCodecTraits;
+
+    use super::*;
+
+    fn codec(index_location: &str) -> Arc<dyn ArrayToBytesCodecTraits> {
+        let json = format!(
+            r#"{{"name":"sharding_indexed","configuration":{{
+                "chunk_shape":[2],
+                "codecs":[{{"name":"bytes","configuration":{{"endian":"little"}}}}],
+                "index_codecs":[{{"name":"bytes","configuration":{{"endian":"little"}}}}],
+                "index_location":"{index_location}"}}}}"#
+        );
+        match create(&serde_json::from_str(&json).unwrap()).unwrap() {
+            Codec::ArrayToBytes(codec) => codec,
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn leaves_no_trace_in_the_metadata() {
+        let configuration = codec("end")
+            .configuration_v3(&CodecMetadataOptions::default())
+            .unwrap();
+        let index_codecs = serde_json::to_value(&configuration).unwrap()["index_codecs"].clone();
+        assert_eq!(index_codecs.as_array().unwrap().len(), 1);
+    }
+
+    /// Any two words in any entry of the index: an error, or the bytes that they point to.
+    #[test]
+    fn no_index_makes_zarrs_panic() {
+        let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint16());
+        let (fill, options) = (FillValue::from(0_u16), CodecOptions::default());
+        let values: Vec<u8> = (1..=8).collect();
+        let hostile = [
+            0,
+            1,
+            4,
+            5,
+            40,
+            41,
+            1 << 31,
+            1 << 62,
+            1 << 63,
+            u64::MAX - 4,
+            u64::MAX - 1,
+            u64::MAX,
+        ];
+        for (location, index_at) in [("start", 0), ("end", 8)] {
+            let codec = codec(location);
+            let shard = codec
+                .encode(values.clone().into(), &shape, &data_type, &fill, &options)
+                .unwrap()
+                .into_owned();
+            assert_eq!(shard.len(), 40);
+            let mut errors = 0;
+            for entry in 0..2 {
+                for offset in hostile {
+                    for length in hostile {
+                        let mut shard = shard.clone();
+                        let at = index_at + entry * 16;
+                        shard[at..at + 8].copy_from_slice(&offset.to_le_bytes());
+                        shard[at + 8..at + 16].copy_from_slice(&length.to_le_bytes());
+                        let whole =
+                            codec.decode((&shard).into(), &shape, &data_type, &fill, &options);
+                        let window = codec
+                            .clone()
+                            .partial_decoder(
+                                Arc::new(shard.clone()),
+                                &shape,
+                                &data_type,
+                                &fill,
+                                &options,
+                            )
+                            .and_then(|decoder| {
+                                let window = ArraySubset::new_with_ranges(&[1..3]);
+                                Ok(decoder.partial_decode(&window, &options)?.into_owned())
+                            });
+                        errors += usize::from(whole.is_err()) + usize::from(window.is_err());
+                    }
+                }
+            }
+            assert!(errors > 200, "{errors}");
+        }
+    }
+}

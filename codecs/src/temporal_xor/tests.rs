@@ -227,3 +227,20 @@ fn axis_out_of_range_and_variable_size_are_errors() {
         .unwrap_err();
     assert!(error.to_string().contains("temporal_xor"), "{error}");
 }
+
+#[test]
+fn vectors_of_the_specification() {
+    let decoded = [0x3f80_u16, 0x3f81, 0x3f81, 0xbf81]
+        .map(u16::to_ne_bytes)
+        .concat();
+    let encoded = [0x3f80_u16, 0x0001, 0x0000, 0x8000]
+        .map(u16::to_ne_bytes)
+        .concat();
+    assert_eq!(kernel::encode(&decoded, 4, 2), encoded);
+
+    let decoded = [0x01, 0x03, 0x03, 0xff, 0x00, 0x0f];
+    let mut encoded = [0x01, 0x02, 0x00, 0xff, 0xff, 0x0f];
+    assert_eq!(kernel::encode(&decoded, 3, 1), encoded);
+    kernel::decode(&mut encoded, 3, 1);
+    assert_eq!(encoded, decoded);
+}
