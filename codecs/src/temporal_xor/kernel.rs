@@ -26,6 +26,17 @@ pub fn encode(decoded: &[u8], rows: usize, row_bytes: usize) -> Vec<u8> {
     encoded
 }
 
+/// Rows of one machine word: the row before stays in a register.
+macro_rules! scan_words {
+    ($block:expr, $word:ty) => {{
+        let mut before: $word = 0;
+        for row in $block.as_chunks_mut().0 {
+            before ^= <$word>::from_ne_bytes(*row);
+            *row = before.to_ne_bytes();
+        }
+    }};
+}
+
 /// Decode `data` of shape `(outer, rows, row_bytes)` in place.
 ///
 /// # Panics
@@ -33,11 +44,11 @@ pub fn encode(decoded: &[u8], rows: usize, row_bytes: usize) -> Vec<u8> {
 pub fn decode(data: &mut [u8], rows: usize, row_bytes: usize) {
     for block in blocks_mut(data, rows, row_bytes) {
         match row_bytes {
-            1 => scan_lanes::<1>(block),
-            2 => scan_lanes::<2>(block),
-            4 => scan_lanes::<4>(block),
-            8 => scan_lanes::<8>(block),
-            16 => scan_lanes::<16>(block),
+            1 => scan_words!(block, u8),
+            2 => scan_words!(block, u16),
+            4 => scan_words!(block, u32),
+            8 => scan_words!(block, u64),
+            16 => scan_words!(block, u128),
             _ => scan_rows(block, row_bytes),
         }
     }
@@ -56,15 +67,6 @@ fn blocks_mut(
         data.len(),
     );
     data.chunks_exact_mut(block_bytes)
-}
-
-/// Rows of one machine word: the row before stays in a register.
-fn scan_lanes<const N: usize>(block: &mut [u8]) {
-    let mut before = [0; N];
-    for row in block.as_chunks_mut::<N>().0 {
-        xor_into(row, &before);
-        before = *row;
-    }
 }
 
 fn scan_rows(block: &mut [u8], row_bytes: usize) {
