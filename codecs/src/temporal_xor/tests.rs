@@ -70,16 +70,28 @@ proptest! {
             .map(|(length, (start, count))| (start % length)..(start % length + count).min(*length))
             .collect();
         let window = ArraySubset::new_with_ranges(&window);
+        let encoded = encoded.into_owned();
         let decoded = chain
             .clone()
-            .partial_decoder(Arc::new(encoded.into_owned()), &chunk, &data_type, &fill, &options)
+            .partial_decoder(Arc::new(encoded.clone()), &chunk, &data_type, &fill, &options)
             .unwrap()
             .partial_decode(&window, &options)
             .unwrap()
             .into_owned();
         let whole = ArrayBytes::from(bytes);
         let expected = whole.extract_array_subset(&window, &lengths, &data_type).unwrap();
-        prop_assert_eq!(decoded, expected);
+        prop_assert_eq!(&decoded, &expected);
+
+        #[cfg(feature = "async")]
+        futures::executor::block_on(async {
+            let decoder = chain
+                .async_partial_decoder(Arc::new(encoded), &chunk, &data_type, &fill, &options)
+                .await
+                .unwrap();
+            let decoded = decoder.partial_decode(&window, &options).await.unwrap();
+            prop_assert_eq!(&decoded, &expected);
+            Ok(())
+        })?;
     }
 }
 
