@@ -151,7 +151,9 @@ def write_symbol(root: zarr.Group, symbol: str, arrays: dict[str, np.ndarray]) -
         )
         array[:] = data
         stored = sum(f.stat().st_size for f in array_files(array))
-        print(f"{symbol}/{name:10} {data.shape!s:16} {stored:>9,} bytes, 1/{data.nbytes / stored:.1f}")
+        print(
+            f"{symbol}/{name:10} {data.shape!s:16} {stored:>9,} bytes, 1/{data.nbytes / stored:.1f}"
+        )
 
 
 def array_files(array: zarr.Array) -> list[Path]:
