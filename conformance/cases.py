@@ -61,8 +61,8 @@ class Case:
 
     `values` names how the data is made (see `source`); `written` is the part that is written, the
     rest stays missing; `lossless` says that reading gives back exactly what was written;
-    `not_yet` is why tempozarr does not read it natively yet; `edit` changes stored metadata
-    afterwards to a spelling that zarr-python reads but does not write.
+    `edit` changes stored metadata afterwards to a spelling that zarr-python reads but does not
+    write; `writers` are the releases that write it correctly.
     """
 
     name: str
@@ -77,7 +77,6 @@ class Case:
     values: str = "bits"
     written: Any = None
     lossless: bool = True
-    not_yet: str = ""
     zarr_format: int = 3
     order: str = "C"
     separator: str | None = None
@@ -226,7 +225,7 @@ def cases() -> Iterator[Case]:
     """Every case that has a golden."""
     for family in (_bytes, _temporal_xor, _delta, _astype, _shuffle, _lz4, _zstd, _others):
         yield from family()
-    for family in (_pipelines, _sharding, _edges, _text, _v2, _not_yet):
+    for family in (_pipelines, _sharding, _edges, _text, _v2, _rare):
         yield from family()
 
 
@@ -582,10 +581,10 @@ def _text() -> Iterator[Case]:
     yield Case("vlen-bytes", blob, (9,), (4,), values="blobs")
     yield Case("vlen-bytes-zstd", blob, (9,), (4,), values="blobs", compressors=(ZSTD,))
     yield Case("fixed-utf32", "U5", (9,), (4,))
-    yield Case("fixed-bytes", "S5", (9,), (4,), not_yet="data type null_terminated_bytes")
-    yield Case("raw-bytes", "V3", (9,), (4,), not_yet="data type raw_bytes")
+    yield Case("fixed-bytes", "S5", (9,), (4,))
+    yield Case("raw-bytes", "V3", (9,), (4,))
     record = [("a", "<i4"), ("b", "<f8")]
-    yield Case("structured", np.dtype(record), (9,), (4,), not_yet="structured data type")
+    yield Case("structured", np.dtype(record), (9,), (4,))
 
 
 def _v2() -> Iterator[Case]:
@@ -657,16 +656,13 @@ def _v2() -> Iterator[Case]:
     )
 
 
-def _not_yet() -> Iterator[Case]:
-    """What zarr-python writes and tempozarr does not read natively yet, each with the reason."""
+def _rare() -> Iterator[Case]:
+    """What zarrs does not read by itself; `not_yet.json` says which of these tempozarr lacks."""
     walk: dict[str, Any] = {"values": "walk"}
     for name in ("lzma", "crc32", "jenkins_lookup3"):
-        yield Case(
-            f"numcodecs-{name}", "f8", compressors=(nc(name),), not_yet=f"codec numcodecs.{name}"
-        )
+        yield Case(f"numcodecs-{name}", "f8", compressors=(nc(name),))
     blosc = nc("blosc", cname="lz4", clevel=5, shuffle=1)
-    why = "numcodecs.blosc with numcodecs' own parameters"
-    yield Case("numcodecs-blosc", "f4", compressors=(blosc,), not_yet=why, writers=("3.1.6",))
+    yield Case("numcodecs-blosc", "f4", compressors=(blosc,), writers=("3.1.6",))
     digits = nc("quantize", digits=2, dtype="<f8")
     yield Case(
         "numcodecs-quantize",
@@ -674,17 +670,15 @@ def _not_yet() -> Iterator[Case]:
         filters=(digits,),
         lossless=False,
         values="normal",
-        not_yet="codec numcodecs.quantize",
     )
     packed = (nc("packbits"),)
-    yield Case("numcodecs-packbits", "?", filters=packed, not_yet="codec numcodecs.packbits")
+    yield Case("numcodecs-packbits", "?", filters=packed)
     scale = nc("fixedscaleoffset", offset=0, scale=2, astype="<i2")
     yield Case(
         "numcodecs-fixedscaleoffset-omitted",
         "f8",
         filters=(scale,),
         values="small",
-        not_yet='fixedscaleoffset with dtype "float64"',
     )
     odd = (nc("fletcher32"),)
     yield Case(
@@ -693,7 +687,6 @@ def _not_yet() -> Iterator[Case]:
         (13,),
         (7,),
         compressors=odd,
-        not_yet="fletcher32 of an odd length",
     )
     offset = (codec("scale_offset", offset=1, scale=2),)
     yield Case(
@@ -701,8 +694,7 @@ def _not_yet() -> Iterator[Case]:
         "f8",
         filters=offset,
         values="small",
-        not_yet="codec scale_offset",
         writers=("3.4.2",),
     )
     xz: Codec = {"id": "lzma"}
-    yield Case("v2-lzma", "f8", zarr_format=2, compressors=(xz,), **walk, not_yet="v2 codec lzma")
+    yield Case("v2-lzma", "f8", zarr_format=2, compressors=(xz,), **walk)

@@ -39,7 +39,6 @@ def golden(case: Case) -> dict[str, Any]:
             "case": case.name,
             "writer": versions,
             "lossless": case.lossless,
-            "not_yet_read_natively": case.not_yet,
             "expected": to_json(read),
             "store": pack(store),
         }
