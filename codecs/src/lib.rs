@@ -10,6 +10,9 @@
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
 //!
+//! It also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
+//! are checked, and `gzip`, `zlib`, `bz2` and `blosc` decode no more than the metadata allows.
+//!
 //! Each codec is a room of its own: a card that says what it is (the module's documentation), its
 //! configuration, kernels over plain slices that know nothing of zarrs, and the zarrs traits on top.
 //! No codec uses another.
@@ -26,10 +29,10 @@
     )
 )]
 
+mod guard;
 pub mod lz4;
 mod partial;
 mod registry;
-mod sharding;
 pub mod shuffle;
 pub mod temporal_xor;
 mod util;

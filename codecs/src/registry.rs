@@ -7,17 +7,29 @@ use zarrs_codec::{Codec, CodecRuntimePluginV3, CodecTraitsV3, register_codec_v3}
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
-use crate::{Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec, sharding};
+use crate::guard::{bytes, sharding};
+use crate::{Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
 
 type Create = fn(&MetadataV3) -> Result<Codec, PluginCreateError>;
 
-/// Every Zarr V3 codec name that [`register`] installs, with what creates it.
+/// The codecs of this crate by Zarr V3 name.
 const CODECS: &[(&str, Create)] = &[
     ("temporal_xor", TemporalXorCodec::create),
     ("numcodecs.shuffle", ShuffleCodec::create),
     ("numcodecs.lz4", Lz4Codec::create),
     ("zstd", ZstdCodec::create),
     ("numcodecs.zstd", ZstdCodec::create),
+];
+
+/// Codecs of zarrs that [`register`] puts a guard in front of.
+const GUARDED: &[(&str, Create)] = &[
+    ("blosc", bytes::blosc),
+    ("crc32c", bytes::crc32c),
+    ("gzip", bytes::gzip),
+    ("numcodecs.adler32", bytes::adler32),
+    ("numcodecs.bz2", bytes::bz2),
+    ("numcodecs.fletcher32", bytes::fletcher32),
+    ("numcodecs.zlib", bytes::zlib),
     ("sharding_indexed", sharding::create),
 ];
 
@@ -47,7 +59,7 @@ pub fn register() {
     });
 }
 
-/// The Zarr V3 codec names that [`register`] installs.
+/// The Zarr V3 names of the codecs of this crate.
 #[must_use]
 pub fn codec_names() -> Vec<&'static str> {
     CODECS.iter().map(|(name, _)| *name).collect()
@@ -82,6 +94,34 @@ fn find(name: &str) -> Option<Create> {
         .as_ref()
         .and_then(|aliases| aliases.get(name))
         .map_or(name, String::as_str);
-    let (_, create) = CODECS.iter().find(|(known, _)| *known == name)?;
+    let mut codecs = CODECS.iter().chain(GUARDED);
+    let (_, create) = codecs.find(|(known, _)| *known == name)?;
     Some(*create)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crate_documents_every_codec() {
+        let documentation = include_str!("lib.rs");
+        for name in codec_names() {
+            assert!(documentation.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_alias_makes_the_codec_that_it_names() {
+        register();
+        let metadata = MetadataV3::new("in_house.xor");
+        assert!(Codec::from_metadata(&metadata).is_err());
+        register_alias("in_house.xor", "temporal_xor").unwrap();
+        assert!(matches!(
+            Codec::from_metadata(&metadata),
+            Ok(Codec::ArrayToArray(_))
+        ));
+        let error = register_alias("mine", "no_such_codec").unwrap_err();
+        assert!(error.to_string().contains("no_such_codec"), "{error}");
+    }
 }

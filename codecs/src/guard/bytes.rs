@@ -1,0 +1,222 @@
+//! Bytes->bytes codecs of zarrs, with their output bounded by what the metadata says that a chunk
+//! decodes to, and decoded whole, so that a partial read verifies checksums too.
+
+use std::borrow::Cow;
+use std::io::Read;
+use std::sync::Arc;
+
+use bzip2::read::MultiBzDecoder;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use zarrs::array::codec::{
+    Adler32Codec, BloscCodec, Bz2Codec, Crc32cCodec, Fletcher32Codec, GzipCodec, ZlibCodec,
+};
+use zarrs_codec::{
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
+    CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV3, PartialDecoderCapability,
+    PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
+
+use crate::util::WHOLE_CHUNK;
+
+/// How a guarded codec decodes.
+#[derive(Clone, Copy, Debug)]
+enum Decode {
+    /// Through a reader that stops when told.
+    Stream(fn(&[u8], u64) -> std::io::Result<Vec<u8>>),
+    /// By zarrs, after a check of the length that a Blosc header states.
+    Blosc,
+    /// By zarrs: the output is never larger than the input.
+    Checksum,
+}
+
+macro_rules! guards {
+    ($($create:ident: $codec:ty, $decode:expr;)*) => {$(
+        pub(crate) fn $create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+            guard(<$codec>::create(metadata)?, $decode)
+        }
+    )*};
+}
+
+guards! {
+    gzip: GzipCodec, Decode::Stream(|input, bound| read(MultiGzDecoder::new(input), bound));
+    zlib: ZlibCodec, Decode::Stream(|input, bound| read(ZlibDecoder::new(input), bound));
+    bz2: Bz2Codec, Decode::Stream(|input, bound| read(MultiBzDecoder::new(input), bound));
+    blosc: BloscCodec, Decode::Blosc;
+    crc32c: Crc32cCodec, Decode::Checksum;
+    adler32: Adler32Codec, Decode::Checksum;
+    fletcher32: Fletcher32Codec, Decode::Checksum;
+}
+
+fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
+    match codec {
+        Codec::BytesToBytes(codec) => Ok(Codec::BytesToBytes(Arc::new(Guard { codec, decode }))),
+        _ => Err("expected a bytes->bytes codec".into()),
+    }
+}
+
+/// Read at most one byte more than `bound`, so that the caller sees an excess.
+fn read(reader: impl Read, bound: u64) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    reader.take(bound.saturating_add(1)).read_to_end(&mut out)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Guard {
+    codec: Arc<dyn BytesToBytesCodecTraits>,
+    decode: Decode,
+}
+
+impl Guard {
+    fn excess(&self, length: u64, bound: u64) -> Result<(), CodecError> {
+        if length <= bound {
+            return Ok(());
+        }
+        Err(CodecError::Other(format!(
+            "{}: the chunk decodes to more than the {bound} bytes that its metadata allows; it is \
+             corrupt",
+            self.codec.name_v3().unwrap_or_default(),
+        )))
+    }
+}
+
+impl ExtensionName for Guard {
+    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
+        self.codec.name(version)
+    }
+}
+
+impl CodecTraits for Guard {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self.codec.as_any()
+    }
+
+    fn configuration(
+        &self,
+        version: ZarrVersion,
+        options: &CodecMetadataOptions,
+    ) -> Option<Configuration> {
+        self.codec.configuration(version, options)
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        WHOLE_CHUNK
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl BytesToBytesCodecTraits for Guard {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {
+        self
+    }
+
+    fn recommended_concurrency(
+        &self,
+        decoded_representation: &BytesRepresentation,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        self.codec.recommended_concurrency(decoded_representation)
+    }
+
+    fn encoded_representation(
+        &self,
+        decoded_representation: &BytesRepresentation,
+    ) -> BytesRepresentation {
+        self.codec.encoded_representation(decoded_representation)
+    }
+
+    fn encode<'a>(
+        &self,
+        decoded_value: ArrayBytesRaw<'a>,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        self.codec.encode(decoded_value, options)
+    }
+
+    fn decode<'a>(
+        &self,
+        encoded_value: ArrayBytesRaw<'a>,
+        decoded_representation: &BytesRepresentation,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        let bound = decoded_representation.size().unwrap_or(u64::MAX);
+        match self.decode {
+            Decode::Stream(decode) => {
+                let out = decode(&encoded_value, bound)?;
+                self.excess(out.len() as u64, bound)?;
+                return Ok(out.into());
+            }
+            Decode::Blosc => self.excess(blosc_length(&encoded_value)?, bound)?,
+            Decode::Checksum => {}
+        }
+        self.codec
+            .decode(encoded_value, decoded_representation, options)
+    }
+}
+
+/// The decoded length that a
+/// [Blosc header](https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst) states.
+fn blosc_length(encoded: &[u8]) -> Result<u64, CodecError> {
+    const HEADER: usize = 16;
+    let length = encoded
+        .first_chunk::<HEADER>()
+        .and_then(|header| header[4..].first_chunk())
+        .ok_or_else(|| {
+            CodecError::Other(format!(
+                "blosc: {} bytes do not hold a header of {HEADER} bytes",
+                encoded.len()
+            ))
+        })?;
+    Ok(u32::from_le_bytes(*length).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million zeros, in every codec that can shrink them.
+    #[test]
+    fn a_bomb_stops_at_the_bound() {
+        let options = CodecOptions::default();
+        for (name, configuration) in [
+            ("gzip", r#"{"level":9}"#),
+            ("numcodecs.zlib", r#"{"level":9}"#),
+            ("numcodecs.bz2", r#"{"level":9}"#),
+            (
+                "blosc",
+                r#"{"cname":"zstd","clevel":9,"shuffle":"noshuffle","typesize":1,"blocksize":0}"#,
+            ),
+        ] {
+            crate::register();
+            let json = format!(r#"{{"name":"{name}","configuration":{configuration}}}"#);
+            let metadata: MetadataV3 = serde_json::from_str(&json).unwrap();
+            let Codec::BytesToBytes(codec) = Codec::from_metadata(&metadata).unwrap() else {
+                unreachable!()
+            };
+            let bomb = codec.encode(vec![0; 1_000_000].into(), &options).unwrap();
+            assert!(bomb.len() < 10_000);
+            let decode = |size| codec.decode(bomb.clone(), &size, &options);
+            let error = decode(BytesRepresentation::FixedSize(1000))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(name) && error.contains("1000 bytes"),
+                "{error}"
+            );
+            for size in [
+                BytesRepresentation::FixedSize(1_000_000),
+                BytesRepresentation::BoundedSize(1_000_001),
+                BytesRepresentation::UnboundedSize,
+            ] {
+                assert_eq!(decode(size).unwrap().len(), 1_000_000, "{name}");
+            }
+        }
+    }
+}
