@@ -16,6 +16,7 @@ PYTHONS = $(eval PYTHONS := $(foreach v,$(SUPPORTED),$(if $(shell $(FIND_PYTHON)
 # The one that demo and lint use: the newest, so that they meet the newest zarr-python.
 PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED)))
 
+PYTEST := -m pytest -c python-ext/pyproject.toml python-ext/tests conformance
 TOOLS := .venv/tools
 VENV = .venv/py$(PYTHON)
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
@@ -55,7 +56,7 @@ test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
 test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found
 	@for v in $(PYTHONS); do \
 		echo "== Python $$v"; \
-		.venv/py$$v/bin/python -m pytest $(TESTS) $(ARGS); \
+		.venv/py$$v/bin/python $(PYTEST) $(ARGS); \
 	done
 	@echo "Tested on Python $(PYTHONS); not here: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none missing)."
 ifneq ($(origin PYTHONS),command line)
@@ -77,6 +78,10 @@ fmt: $(TOOLS)/.ready ## Format Rust and Python
 	cargo fmt --all
 	$(TOOLS)/bin/ruff check --fix
 	$(TOOLS)/bin/ruff format
+
+.PHONY: goldens
+goldens: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) ## Write the goldens that are missing; never rewrites one
+	for v in $(PYTHONS); do .venv/py$$v/bin/python conformance/generate.py; done
 
 .PHONY: clean
 clean: ## Remove everything that these jobs made
