@@ -1,0 +1,617 @@
+"""`Array` and `Group`: stores read by Rust, indexed like numpy. Needs no zarr-python."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+
+from tempozarr import _core
+from tempozarr._config import size_pool
+from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._indexing import Plan, plan, plan_orthogonal, plan_points, split_points
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    import zarr
+    from numpy.typing import DTypeLike, NDArray
+
+    Source: TypeAlias = str | os.PathLike[str] | zarr.Array[Any] | zarr.Group
+
+_LOOKED_FOR = "zarr.json, .zarray or .zgroup"
+
+
+class Array:
+    """One zarr array of a local store, read by Rust threads with the GIL released.
+
+    Open one with `tempozarr.open_array`. Indexing gives what `zarr.Array` gives, and numpy's
+    results (negative steps, `None`, ...) where zarr-python refuses. Instances hold no open file,
+    may be shared between threads, and are pickled as the path that they were opened from.
+    """
+
+    __slots__ = ("_attrs", "_core", "_dtype", "_metadata", "_path", "_root")
+
+    def __init__(self, root: str, path: str = "") -> None:
+        self._core = _core.Array(root, path)
+        self._root = root
+        self._path = path
+        self._metadata: dict[str, Any] = json.loads(self._core.metadata)
+        self._attrs: dict[str, Any] = self._metadata.get("attributes") or {}
+        self._dtype = _dtype(self._core.dtype, self._metadata)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self._core.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of what indexing returns."""
+        return self._dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.uint64))
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes that the whole array takes in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of a chunk: of the inner chunks where the array is sharded."""
+        return self._core.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of a shard, or None where the array is not sharded."""
+        return self._core.shards
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The user's attributes, read-only."""
+        return MappingProxyType(self._attrs)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The stored metadata (`zarr.json`, or `.zarray` with the attributes); a copy."""
+        metadata: dict[str, Any] = json.loads(self._core.metadata)
+        return metadata
+
+    @property
+    def path(self) -> str:
+        """Path within the store that was opened; empty for its root."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """`path` with a leading slash."""
+        return "/" + self._path
+
+    @property
+    def fill_value(self) -> Any:
+        """Value of elements that were never written; None where a v2 array has none.
+
+        Raises
+        ------
+        MetadataError
+            If the stored value does not fit the data type.
+        """
+        stored = self._metadata["fill_value"]
+        try:
+            return _fill_value(stored, self._dtype)
+        except (TypeError, ValueError) as e:
+            raise MetadataError(
+                f"fill_value {stored!r} of {self._where} is no {self._dtype}: {e}"
+            ) from e
+
+    def __getitem__(self, selection: Any) -> Any:
+        """Read a selection as `zarr.Array` does: basic, orthogonal (one list), or points.
+
+        Raises
+        ------
+        IndexError, TypeError
+            As numpy raises them.
+        CodecError, StoreError
+            If a chunk does not decode or cannot be read.
+        """
+        return self._read(plan(selection, self.shape))
+
+    @property
+    def oindex(self) -> Selection:
+        """Orthogonal indexing: `array.oindex[[1, 2], :, mask]`."""
+        return Selection(self, plan_orthogonal)
+
+    @property
+    def vindex(self) -> Selection:
+        """Indexing by points or by one mask: `array.vindex[[1, 2], [3, 4]]`."""
+        return Selection(self, plan_points)
+
+    def read(self, selection: Any = ..., out: Any = None) -> Any:
+        """Read a selection, into memory of yours if given.
+
+        Parameters
+        ----------
+        selection
+            As between the brackets of `array[...]`; everything by default.
+        out
+            Numpy array with any strides, or an object with a writable buffer (`bytearray`,
+            `memoryview`, ...), of the selection's shape and the array's data type (either byte
+            order). A flat buffer of bytes need only have the right length.
+
+        Returns
+        -------
+        `out` if given, else what `array[selection]` gives.
+
+        Raises
+        ------
+        ValueError
+            If `out` has another shape or is read-only.
+        TypeError
+            If `out` has another data type or no buffer.
+        """
+        planned = plan(selection, self.shape)
+        if out is None:
+            return self._read(planned)
+        self._read(planned, _writable(out, planned.shape, self._dtype))
+        return out
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read everything; `copy=False` is an error, as the data has to be read."""
+        if copy is False:
+            raise ValueError(
+                "copy=False: an array that is stored on disk cannot be viewed as a numpy array; "
+                "leave copy out"
+            )
+        data: NDArray[Any] = self._execute(plan((), self.shape))
+        return data if dtype is None else data.astype(dtype, copy=False)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the first dimension, reading a row of chunks at a time."""
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        step = (self.shards or self.chunks)[0]
+        blocks = (self[start : start + step] for start in range(0, len(self), step))
+        return itertools.chain.from_iterable(blocks)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Array):
+            return NotImplemented
+        return (self._root, self._path) == (other._root, other._path)
+
+    def __hash__(self) -> int:
+        return hash((Array, self._root, self._path))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self._root, self._path)
+
+    def __repr__(self) -> str:
+        shards = f", shards {self.shards}" if self.shards else ""
+        return (
+            f"<tempozarr.Array {self._where} {self.shape} {self._dtype}, "
+            f"chunks {self.chunks}{shards}>"
+        )
+
+    @property
+    def _where(self) -> str:
+        return str(Path(self._root, self._path))
+
+    def _read(self, planned: Plan, out: NDArray[Any] | None = None) -> Any:
+        result = self._execute(planned, out)
+        return result[()] if planned.scalar else result
+
+    def _execute(self, planned: Plan, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        direct = out is not None and planned.take is None and planned.points is None
+        if direct and out is not None:
+            block = out[planned.keep]
+        else:
+            order = "F" if self._metadata.get("order") == "F" else "C"
+            block = np.empty(planned.block, self._dtype, order=order)  # type: ignore[call-overload]
+        if block.size:
+            self._fill(planned, block)
+        if direct and out is not None:
+            return out
+        result: NDArray[Any] = (
+            block.reshape(planned.shape) if planned.take is None else block[planned.take]
+        )
+        if out is not None:
+            out[...] = result
+        return result
+
+    def _fill(self, planned: Plan, block: NDArray[Any]) -> None:
+        size_pool()
+        if self._core.dtype in "TO":
+            self._fill_objects(planned, block)
+            return
+        native = block.view(_native(block.dtype))
+        if planned.points is not None:
+            self._core.read_points(planned.points, native)
+        else:
+            self._core.read(planned.selectors, native)
+        if not block.dtype.isnative:
+            native.byteswap(inplace=True)
+
+    def _fill_objects(self, planned: Plan, block: NDArray[Any]) -> None:
+        if planned.points is not None:
+            covering, within = split_points(planned.points)
+            cover = np.empty(covering.block, block.dtype)
+            self._fill_objects(covering, cover)
+            block[...] = cover[within]
+            return
+        values = np.empty(block.size, object)
+        values[:] = self._core.read_objects(planned.selectors)
+        block[...] = values.reshape(block.shape)
+
+
+class Selection:
+    """`array.oindex` or `array.vindex`; index it."""
+
+    __slots__ = ("_array", "_plan")
+
+    def __init__(self, array: Array, planner: Callable[[Any, tuple[int, ...]], Plan]) -> None:
+        self._array = array
+        self._plan = planner
+
+    def __getitem__(self, selection: Any) -> NDArray[Any]:
+        """Read the selection; always an array. IndexError if it is none of this kind."""
+        return self._array._execute(self._plan(selection, self._array.shape))  # noqa: SLF001
+
+
+class Group(Mapping[str, "Array | Group"]):
+    """A folder of arrays and groups, as a read-only mapping from names to them.
+
+    Open one with `tempozarr.open_group`. `group["a/b"]` goes down several levels at once.
+    """
+
+    __slots__ = ("_attrs", "_metadata", "_path", "_root")
+
+    def __init__(self, root: str, path: str = "") -> None:
+        self._root = root
+        self._path = path
+        kind, self._metadata = _node(self._folder) or (None, {})
+        if kind != "group":
+            raise StoreError(f"expected a group at {self._folder}, {_found(self._folder, kind)}")
+        self._attrs: dict[str, Any] = self._metadata.get("attributes") or {}
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """The user's attributes, read-only."""
+        return MappingProxyType(self._attrs)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The stored metadata (`zarr.json`, or `.zgroup` with the attributes); a copy."""
+        metadata: dict[str, Any] = json.loads(json.dumps(self._metadata))
+        return metadata
+
+    @property
+    def path(self) -> str:
+        """Path within the store that was opened; empty for its root."""
+        return self._path
+
+    @property
+    def name(self) -> str:
+        """`path` with a leading slash."""
+        return "/" + self._path
+
+    def __getitem__(self, key: str) -> Array | Group:
+        """Open the array or group at a relative path.
+
+        Raises
+        ------
+        KeyError
+            If there is none; its text names what there is.
+        """
+        path = self._join(key)
+        kind, _ = _node(Path(self._root, path)) or (None, {})
+        if kind is None:
+            raise KeyError(
+                f"no array or group {key!r} in {self._folder}; it has {_listing(list(self))}"
+            )
+        return Array(self._root, path) if kind == "array" else Group(self._root, path)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the arrays and groups in this group, sorted."""
+        return (name for name, _, _ in self._children())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        try:
+            return _node(Path(self._root, self._join(key))) is not None
+        except KeyError:
+            return False
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Names and arrays in this group."""
+        for name, kind, _ in self._children():
+            if kind == "array":
+                yield name, Array(self._root, self._join(name))
+
+    def groups(self) -> Iterator[tuple[str, Group]]:
+        """Names and groups in this group."""
+        for name, kind, _ in self._children():
+            if kind == "group":
+                yield name, Group(self._root, self._join(name))
+
+    def members(self) -> tuple[tuple[str, Array | Group], ...]:
+        """Names, and the arrays and groups of this group."""
+        return tuple(self.items())
+
+    def tree(self) -> str:
+        """Draw everything below this group: shapes, data types, codecs. Opens no array."""
+        lines = [self.name]
+        self._draw(lines, "")
+        return "\n".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return (self._root, self._path) == (other._root, other._path)
+
+    def __hash__(self) -> int:
+        return hash((Group, self._root, self._path))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self._root, self._path)
+
+    def __repr__(self) -> str:
+        return f"<tempozarr.Group {self._folder}: {_listing(list(self))}>"
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._root, self._path)
+
+    def _join(self, key: str) -> str:
+        parts = [part for part in key.split("/") if part]
+        if not parts or ".." in parts or "." in parts:
+            raise KeyError(
+                f"expected the name of an array or group, such as 'a' or 'a/b', got {key!r}"
+            )
+        return "/".join([self._path, *parts] if self._path else parts)
+
+    def _children(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        for folder in sorted(self._folder.iterdir()):
+            if node := _node(folder):
+                yield folder.name, *node
+
+    def _draw(self, lines: list[str], indent: str) -> None:
+        children = list(self._children())
+        for i, (name, kind, metadata) in enumerate(children, 1):
+            branch, below = ("└── ", "    ") if i == len(children) else ("├── ", "│   ")
+            lines.append(indent + branch + (_summary(name, metadata) if kind == "array" else name))
+            if kind == "group":
+                Group(self._root, self._join(name))._draw(lines, indent + below)  # noqa: SLF001
+
+
+def open(source: Source) -> Array | Group:  # noqa: A001
+    """Open the array or group at a path, `file://` URL, or of a `zarr.Array` or `zarr.Group`.
+
+    Raises
+    ------
+    StoreError
+        If there is neither.
+    MetadataError
+        If an array's codecs or data type cannot be used.
+    TempozarrError
+        If the store is not a local one.
+    """
+    root, path = _locate(source)
+    folder = Path(root, path)
+    kind, _ = _node(folder) or (None, {})
+    if kind is None:
+        raise StoreError(f"expected an array or group at {folder}, {_found(folder, kind)}")
+    return Array(root, path) if kind == "array" else Group(root, path)
+
+
+def open_array(source: Source) -> Array:
+    """Open an array; as `tempozarr.open`, and a StoreError if it is a group."""
+    root, path = _locate(source)
+    folder = Path(root, path)
+    kind, _ = _node(folder) or (None, {})
+    if kind != "array":
+        raise StoreError(f"expected an array at {folder}, {_found(folder, kind)}")
+    return Array(root, path)
+
+
+def open_group(source: Source) -> Group:
+    """Open a group; as `tempozarr.open`, and a StoreError if it is an array."""
+    return Group(*_locate(source))
+
+
+def _locate(source: Any) -> tuple[str, str]:
+    """Root folder of a store and a path within it."""
+    if "zarr" in sys.modules:
+        import zarr
+        from zarr.storage import LocalStore
+
+        if isinstance(source, zarr.Array | zarr.Group):
+            if type(source.store) is not LocalStore:
+                raise TempozarrError(
+                    f"expected an array or group of a zarr LocalStore, got {source.store!r}: "
+                    "tempozarr opens local stores for now. Read it with zarr-python, "
+                    "after tempozarr.enable()"
+                )
+            return str(source.store.root.absolute()), source.path
+    if isinstance(source, str) and "://" in source:
+        url = urlsplit(source)
+        if url.scheme != "file" or url.netloc not in {"", "localhost"}:
+            raise TempozarrError(
+                f"expected a path or a file:// URL, got {source!r}: tempozarr opens local stores "
+                "for now. Read it with zarr.open, after tempozarr.enable()"
+            )
+        source = url2pathname(unquote(url.path))
+    try:
+        return str(Path(source).absolute()), ""
+    except TypeError:
+        raise TypeError(
+            "expected a path, a file:// URL, a zarr.Array or a zarr.Group, "
+            f"got {type(source).__name__}"
+        ) from None
+
+
+def _node(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """Kind ("array" or "group") and metadata of a folder; None if it is neither."""
+    if (metadata := _json(folder / "zarr.json")) is not None:
+        return str(metadata.get("node_type")), metadata
+    for kind, name in (("array", ".zarray"), ("group", ".zgroup")):
+        if (metadata := _json(folder / name)) is not None:
+            return kind, metadata | {"attributes": _json(folder / ".zattrs") or {}}
+    return None
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as e:
+        raise MetadataError(f"expected JSON in {file}: {e}") from e
+    if not isinstance(content, dict):
+        raise MetadataError(f"expected a JSON object in {file}, got {type(content).__name__}")
+    return content
+
+
+def _found(folder: Path, kind: str | None) -> str:
+    """What is there instead of what was asked for."""
+    if kind is not None:
+        article = "an" if kind == "array" else "a"
+        return f"found {article} {kind}: use tempozarr.open_{kind}, or tempozarr.open for either"
+    if folder.is_file():
+        return "found a file: a store is a folder"
+    if not folder.is_dir():
+        return "which does not exist"
+    below = sorted(child.name for child in folder.iterdir() if _node(child))
+    return f"found a folder without {_LOOKED_FOR}; of stores it has {_listing(below)}"
+
+
+def _listing(names: list[str], most: int = 12) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "nothing") + more
+
+
+def _summary(name: str, metadata: Mapping[str, Any]) -> str:
+    """One line about an array, from its metadata alone."""
+    if metadata.get("zarr_format") == 2:  # noqa: PLR2004
+        dtype: Any = metadata.get("dtype")
+        chunks = metadata.get("chunks", ())
+        stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
+        codecs = [stage.get("id") for stage in stages if stage]
+        shards = None
+    else:
+        dtype = metadata.get("data_type")
+        chunks = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
+        chain = metadata.get("codecs", [])
+        shards = None
+        if (
+            len(chain) == 1
+            and isinstance(chain[0], dict)
+            and chain[0]["name"] == "sharding_indexed"
+        ):
+            inner = chain[0]["configuration"]
+            shards, chunks, chain = chunks, inner["chunk_shape"], inner["codecs"]
+        codecs = [codec if isinstance(codec, str) else codec.get("name") for codec in chain]
+    dtype = dtype.get("name") if isinstance(dtype, dict) else dtype
+    parts = [f"{name}  {tuple(metadata.get('shape', ()))} {dtype}", f"chunks {tuple(chunks)}"]
+    if shards is not None:
+        parts.append(f"shards {tuple(shards)}")
+    return "  ".join([*parts, " > ".join(map(str, codecs))])
+
+
+def _dtype(native: str, metadata: Mapping[str, Any]) -> np.dtype[Any]:
+    """Data type that zarr-python reports: as `native`, but a v2 array keeps its byte order."""
+    if native == "T":
+        return np.dtypes.StringDType()
+    if native == "O":
+        return np.dtype(object)
+    return np.dtype(metadata["dtype"] if metadata["zarr_format"] == 2 else native)  # noqa: PLR2004
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.kind == "T" else dtype.newbyteorder("=")
+
+
+def _fill_value(stored: Any, dtype: np.dtype[Any]) -> Any:
+    if stored is None:
+        return None
+    if dtype.kind == "T":
+        return str(stored)
+    if dtype.kind in "OSV":
+        text = stored if isinstance(stored, str) else None
+        content = base64.b64decode(text, validate=True) if text is not None else bytes(stored)
+        return content if dtype.kind == "O" else np.array(content, dtype)[()]
+    if dtype.kind == "U":
+        return dtype.type(stored)
+    if dtype.kind in "mM":
+        return np.array("NaT" if stored == "NaT" else stored, dtype)[()]
+    if dtype.kind == "c":
+        real, imaginary = (_number(part, np.dtype(f"f{dtype.itemsize // 2}")) for part in stored)
+        return dtype.type(complex(real, imaginary))
+    if dtype.kind == "f":
+        return dtype.type(_number(stored, dtype))
+    return dtype.type(stored)
+
+
+def _number(stored: Any, dtype: np.dtype[Any]) -> Any:
+    """A float as metadata has it: a number, `NaN`, `Infinity`, or its bits in hexadecimal."""
+    if isinstance(stored, str) and stored.startswith("0x"):
+        bits = int(stored, 16).to_bytes(dtype.itemsize, sys.byteorder)
+        return np.frombuffer(bits, dtype.newbyteorder("="))[0]
+    return float(stored)
+
+
+def _writable(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Check a caller's `out`; give it as an array."""
+    wanted = f"pass numpy.empty({shape}, {dtype.str!r}) or the like"
+    if isinstance(out, np.ndarray):
+        array = out
+    else:
+        try:
+            buffer = memoryview(out)
+        except TypeError:
+            raise TypeError(
+                f"out: expected a numpy array or a writable buffer, got {type(out).__name__}; "
+                f"{wanted}"
+            ) from None
+        array = np.asarray(buffer)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if (
+            buffer.format == "B"
+            and buffer.contiguous
+            and array.nbytes == size
+            and not dtype.hasobject
+        ):
+            array = array.reshape(-1).view(dtype).reshape(shape)
+    if array.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {array.shape}; {wanted}")
+    if _native(array.dtype) != _native(dtype):
+        raise TypeError(f"out: expected data type {dtype}, got {array.dtype}; {wanted}")
+    if not array.flags.writeable:
+        raise ValueError(f"out: expected a writable array, got a read-only one; {wanted}")
+    return array

@@ -1,0 +1,97 @@
+"""The compiled part of tempozarr. Everything that reads, decodes or writes releases the GIL."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Selector: TypeAlias = tuple[int, int, int] | NDArray[np.int64]
+"""`(start, count, step)`, or a 1-D array of indices; all indices within the dimension."""
+
+__version__: str
+
+class Unsupported(NotImplementedError):  # noqa: N818
+    """A selection that Rust does not know. Raised before anything is read or written."""
+
+@final
+class Array:
+    """One array of a local store; opened once, cheap to share between threads."""
+
+    def __new__(cls, root: str, path: str) -> Array:
+        """Open the array at `path` (`""` or `a/b`) of the store in folder `root`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of what is decoded at once: the inner chunks where the array is sharded."""
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of what is stored in one file, where the array is sharded."""
+
+    @property
+    def dtype(self) -> str:
+        """Numpy data type that `read` fills, native order; `T` and `O`: use `read_objects`."""
+
+    @property
+    def metadata(self) -> str:
+        """Stored metadata as JSON text, a v2 array's attributes merged in."""
+
+    def read(self, selection: tuple[Selector, ...], out: NDArray[Any]) -> None:
+        """Fill `out`, of one length per selector, with an orthogonal selection."""
+
+    def read_points(self, coords: tuple[NDArray[np.int64], ...], out: NDArray[Any]) -> None:
+        """Fill the 1-D `out` with the elements at `coords`, one array of indices per dimension."""
+
+    def read_objects(self, selection: tuple[Selector, ...]) -> list[str] | list[bytes]:
+        """Read an orthogonal selection of a variable-length data type, flat and in C order."""
+
+@final
+class ChunkPipeline:
+    """The codecs of one chunk shape, data type and fill value."""
+
+    def __new__(cls, metadata: str) -> ChunkPipeline:
+        """Prepare the codecs of an array that consists of exactly one chunk."""
+
+    @property
+    def dtype(self) -> str:
+        """Numpy data type of a decoded chunk, native order; `T` and `O` are variable-length."""
+
+    def read(
+        self,
+        chunks: Sequence[tuple[str, Any, Any]],
+        out: NDArray[Any],
+        drop_axes: tuple[int, ...],
+    ) -> list[bool]:
+        """Read `(file, chunk_selection, out_selection)` into `out`; say which chunks exist."""
+
+    def write(
+        self,
+        chunks: Sequence[tuple[str, Any, Any, bool]],
+        value: NDArray[Any],
+        drop_axes: tuple[int, ...],
+        write_empty_chunks: bool,
+    ) -> None:
+        """Write `(file, chunk_selection, value_selection, is_complete_chunk)` from `value`."""
+
+    def decode(self, data: bytes | bytearray | memoryview) -> NDArray[Any]:
+        """Decode one whole chunk."""
+
+    def encode(self, chunk: NDArray[Any]) -> bytes:
+        """Encode one whole chunk."""
+
+def register_alias(name: str, target: str) -> None:
+    """Read codec `name` as codec `target`."""
+
+def xor_encode(data: NDArray[Any], axis: int) -> NDArray[Any]:
+    """TemporalXOR's encoding of a chunk, in C order."""
+
+def xor_decode(data: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Inverse of `xor_encode`."""
+
+def set_threads(n: int) -> None:
+    """Size the thread pool; 0 means one thread for each core."""

@@ -1,0 +1,385 @@
+"""zarr-python's codec pipeline, run in Rust where Rust can do it, in Python where it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+import zarr
+from zarr.codecs import ShardingCodec
+from zarr.codecs._v2 import V2Codec
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.storage import LocalStore, StorePath
+
+from tempozarr import _core
+from tempozarr._aliases import aliases
+from tempozarr._config import size_pool
+from tempozarr._errors import MetadataError, TempozarrError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import NDBuffer
+
+    Chunk: TypeAlias = tuple[Any, ArraySpec, Any, Any, bool]
+
+_PATH = "tempozarr.CodecPipeline"
+_ZARRS_OWN = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+# A codec class from elsewhere may do anything under a well-known name.
+_TRUSTED = frozenset({"zarr", "numcodecs", "tempozarr"})
+
+
+class _FallbackError(Exception):
+    """Rust cannot do this; the text says why."""
+
+
+@dataclass(frozen=True)
+class CodecPipeline(BatchedCodecPipeline):
+    """Codec pipeline for zarr-python that reads and writes local stores in Rust.
+
+    `tempozarr.enable` selects it. Whatever Rust cannot do goes to zarr-python's own
+    `BatchedCodecPipeline`, from which this class inherits: other stores, codecs implemented only
+    in Python, variable-length and structured data types, GPU buffers, unknown selections.
+    `tempozarr.pipeline_stats` counts which way the calls went; in strict mode, Python's way is an
+    error.
+    """
+
+    # Prepared codecs by chunk spec, or why there are none. Derived, hence neither compared nor
+    # pickled; a race between threads only prepares them twice.
+    _prepared: dict[Any, _core.ChunkPipeline | str] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_prepared": {}}
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self  # frozen
+
+    async def read(  # type: ignore[override,unused-ignore]
+        self, batch_info: Iterable[Chunk], out: NDBuffer, drop_axes: tuple[int, ...] = ()
+    ) -> Any:
+        """Read chunks into `out`.
+
+        Returns
+        -------
+        `{"status": "present" | "missing"}` for each chunk; zarr-python 3.1's own way gives None.
+
+        Raises
+        ------
+        CodecError, StoreError
+            If a chunk does not decode or cannot be read.
+        TempozarrError
+            In strict mode, if Rust cannot do it.
+        """
+        batch = list(batch_info)
+        if _is_nested(batch):
+            return await super().read(batch, out, drop_axes)
+        try:
+            present = await self._read(batch, out, drop_axes)
+        except _FallbackError as e:
+            _count("python_reads", str(e))
+            return await super().read(batch, out, drop_axes)
+        _count("rust_reads")
+        return tuple({"status": "present" if p else "missing"} for p in present)
+
+    async def write(
+        self, batch_info: Iterable[Chunk], value: NDBuffer, drop_axes: tuple[int, ...] = ()
+    ) -> None:
+        """Write `value` to chunks, merging it with what is there where they are not complete.
+
+        Raises
+        ------
+        CodecError, StoreError
+            If a value does not encode, or a file cannot be read or written.
+        TempozarrError
+            In strict mode, if Rust cannot do it.
+        """
+        batch = list(batch_info)
+        if _is_nested(batch):
+            await super().write(batch, value, drop_axes)
+            return
+        try:
+            await self._write(batch, value, drop_axes)
+        except _FallbackError as e:
+            _count("python_writes", str(e))
+            await super().write(batch, value, drop_axes)
+            return
+        _count("rust_writes")
+
+    async def _read(
+        self, batch: list[Chunk], out: NDBuffer, drop_axes: tuple[int, ...]
+    ) -> list[bool]:
+        files = _files(batch)
+        groups = self._groups(batch)
+        array = _numpy(out)
+        # Rust fills memory in native byte order.
+        native = array if _is_native(array) else array.astype(array.dtype.newbyteorder("="))
+        present = [False] * len(batch)
+
+        def run() -> None:
+            size_pool()
+            for prepared, members in groups:
+                _check_dtype(prepared, native)
+                chunks = [(files[i], _plain(batch[i][2]), _plain(batch[i][3])) for i in members]
+                for i, found in zip(members, prepared.read(chunks, native, drop_axes), strict=True):
+                    present[i] = found
+            if native is not array:
+                array[...] = native
+
+        await _in_thread(run)
+        return present
+
+    async def _write(self, batch: list[Chunk], value: NDBuffer, drop_axes: tuple[int, ...]) -> None:
+        files = _files(batch, write=True)
+        groups = self._groups(batch)
+        array = _numpy(value)
+
+        def run() -> None:
+            size_pool()
+            native = array if _is_native(array) else array.astype(array.dtype.newbyteorder("="))
+            for prepared, members in groups:
+                _check_dtype(prepared, native)
+                chunks = [
+                    (files[i], _plain(batch[i][2]), _plain(batch[i][3]), batch[i][4])
+                    for i in members
+                ]
+                keep_empty = batch[members[0]][1].config.write_empty_chunks
+                prepared.write(chunks, native, drop_axes, keep_empty)
+
+        await _in_thread(run)
+
+    def _groups(self, batch: list[Chunk]) -> list[tuple[_core.ChunkPipeline, list[int]]]:
+        """Prepared codecs, and which chunks of the batch they are for.
+
+        The chunks of a batch are of one array: their specs differ in shape, if at all.
+        """
+        shapes: dict[tuple[int, ...], list[int]] = {}
+        for i, (_, spec, *_) in enumerate(batch):
+            shapes.setdefault(spec.shape, []).append(i)
+        return [(self._prepare(batch[members[0]][1]), members) for members in shapes.values()]
+
+    def _prepare(self, spec: ArraySpec) -> _core.ChunkPipeline:
+        fill = spec.fill_value
+        if isinstance(fill, np.generic):
+            fill = fill.tobytes()  # NaN equals itself, and 0.0 is not -0.0
+        # A new alias may make a codec Rust's.
+        key = (spec.shape, spec.dtype, fill, spec.order, len(aliases))
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            try:
+                prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)))
+                if prepared.dtype in "TO":
+                    prepared = "a variable-length data type"
+            except _FallbackError as e:
+                prepared = str(e)
+            except (MetadataError, TypeError) as e:
+                prepared = f"Rust cannot use the metadata: {e}"
+            self._prepared[key] = prepared
+        if isinstance(prepared, str):
+            raise _FallbackError(prepared)
+        return prepared
+
+    def _metadata(self, spec: ArraySpec) -> dict[str, Any]:
+        """Metadata of an array of one chunk."""
+        _trusted(spec.dtype, {"name": "the data type"})
+        codec = self.array_bytes_codec
+        is_v2 = type(codec) is V2Codec
+        fill = spec.dtype.default_scalar() if spec.fill_value is None else spec.fill_value
+        dtype: Any = spec.dtype.to_json(zarr_format=2 if is_v2 else 3)
+        metadata: dict[str, Any] = {
+            "shape": spec.shape,
+            "fill_value": spec.dtype.to_json_scalar(fill, zarr_format=2 if is_v2 else 3),
+            "attributes": {},
+        }
+        if is_v2:
+            stages = [*(codec.filters or ()), codec.compressor]  # type: ignore[attr-defined]
+            configs = [None if c is None else _trusted(c, c.get_config()) for c in stages]
+            return metadata | {
+                "zarr_format": 2,
+                "chunks": spec.shape,
+                "dtype": dtype["name"],
+                "order": spec.order,
+                "filters": configs[:-1] or None,
+                "compressor": configs[-1],
+            }
+        return metadata | {
+            "zarr_format": 3,
+            "node_type": "array",
+            "data_type": dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": spec.shape}},
+            "chunk_key_encoding": {"name": "default"},
+            "codecs": [_trusted(c, c.to_dict()) for c in self],
+        }
+
+
+# zarr-python finds the class by this name, in its configuration and in pickles.
+CodecPipeline.__module__ = "tempozarr"
+
+
+def _trusted(codec: Any, config: Any) -> Any:
+    """Give `config` back if the codec is what its name says."""
+    name = config.get("name", config.get("id"))
+    if type(codec).__module__.partition(".")[0] not in _TRUSTED and name not in aliases:
+        kind = f"{type(codec).__module__}.{type(codec).__qualname__}"
+        raise _FallbackError(f"{name} is implemented by {kind}, which only Python can run")
+    if isinstance(codec, ShardingCodec):
+        for inner in (*codec.codecs, *codec.index_codecs):
+            _trusted(inner, inner.to_dict())
+    return config
+
+
+def _is_nested(batch: Sequence[Chunk]) -> bool:
+    """Whether this is a codec's own call (sharding): its chunks are no files of their own.
+
+    The call that it is part of has been counted.
+    """
+    return not batch or not isinstance(batch[0][0], StorePath)
+
+
+def _files(batch: Sequence[Chunk], *, write: bool = False) -> list[str]:
+    store = batch[0][0].store
+    if type(store) is not LocalStore:
+        raise _FallbackError(f"the store is a {type(store).__name__}, no LocalStore")
+    if write and store.read_only:
+        raise _FallbackError("the store is read-only")  # Python's way raises zarr's error
+    root = str(store.root.absolute())
+    return [f"{root}/{getter.path}" for getter, *_ in batch]
+
+
+def _numpy(buffer: NDBuffer) -> NDArray[Any]:
+    array: Any = buffer.as_ndarray_like()
+    if not isinstance(array, np.ndarray):
+        raise _FallbackError(f"the data is in a {type(array).__name__}, no numpy array")
+    return array
+
+
+def _is_native(array: NDArray[Any]) -> bool:
+    return array.dtype.isnative and array.flags.aligned
+
+
+def _check_dtype(prepared: _core.ChunkPipeline, array: NDArray[Any]) -> None:
+    if array.dtype != np.dtype(prepared.dtype):
+        raise _FallbackError(f"the data is {array.dtype}, chunks are {prepared.dtype}")
+
+
+def _plain(selection: Any) -> Any:
+    """Turn masks into indices, which mean the same."""
+    if type(selection) is tuple and any(
+        isinstance(s, np.ndarray) and s.dtype == np.bool_ for s in selection
+    ):
+        return tuple(
+            s.nonzero()[0] if isinstance(s, np.ndarray) and s.dtype == np.bool_ else s
+            for s in selection
+        )
+    return selection
+
+
+async def _in_thread(run: Any) -> None:
+    try:
+        await asyncio.to_thread(run)
+    except _core.Unsupported as e:
+        raise _FallbackError(f"Rust does not know the selection: {e}") from None
+
+
+_lock = threading.Lock()
+_calls = {"rust_reads": 0, "rust_writes": 0, "python_reads": 0, "python_writes": 0}
+_reasons: Counter[str] = Counter()
+_STRICT_BY_DEFAULT = os.environ.get("TEMPOZARR_STRICT", "").lower() not in {"", "0", "false"}
+_strict = _STRICT_BY_DEFAULT
+_before = _ZARRS_OWN
+
+
+def _count(way: str, reason: str | None = None) -> None:
+    if reason is not None and _strict:
+        raise TempozarrError(
+            f"strict mode: expected Rust to do this, but zarr-python would: {reason}. Allow it "
+            "with tempozarr.enable(strict=False), or by unsetting TEMPOZARR_STRICT"
+        )
+    with _lock:
+        _calls[way] += 1
+        if reason is not None:
+            _reasons[reason] += 1
+
+
+def pipeline_stats(*, reset: bool = False) -> dict[str, Any]:
+    """Count which way zarr-python's reads and writes went since the process began.
+
+    Parameters
+    ----------
+    reset
+        Start again from zero afterwards.
+
+    Returns
+    -------
+    dict
+        `rust_reads`, `rust_writes`, `python_reads`, `python_writes`: numbers of calls, each for
+        one selection; `reasons`: how often Python had to do it, by reason.
+    """
+    with _lock:
+        stats = _calls | {"reasons": dict(_reasons)}
+        if reset:
+            _calls.update(dict.fromkeys(_calls, 0))
+            _reasons.clear()
+    return stats
+
+
+class _Enabled:
+    """What `enable` returns: undoes it at the end of a `with` block."""
+
+    def __init__(self, path: str, *, strict: bool) -> None:
+        self._path = path
+        self._strict = strict
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _set(self._path, strict=self._strict)
+
+
+def _set(path: str, *, strict: bool) -> None:
+    global _strict  # noqa: PLW0603
+    _strict = strict
+    zarr.config.set({"codec_pipeline.path": path})
+
+
+def enable(*, strict: bool | None = None) -> _Enabled:
+    """Make zarr-python use `tempozarr.CodecPipeline` for arrays opened from now on.
+
+    As a context manager (`with tempozarr.enable(): ...`), until the end of the block.
+
+    Parameters
+    ----------
+    strict
+        Raise a `TempozarrError`, with the reason, instead of leaving a read or write to
+        zarr-python. By default as before: off, or as the environment variable `TEMPOZARR_STRICT`
+        says.
+    """
+    global _before  # noqa: PLW0603
+    path = zarr.config.get("codec_pipeline.path")
+    if path != _PATH:
+        _before = path
+    undo = _Enabled(path, strict=_strict)
+    _set(_PATH, strict=_strict if strict is None else strict)
+    return undo
+
+
+def disable() -> None:
+    """Give zarr-python the pipeline back that it had before `enable`; end its strict mode."""
+    path = zarr.config.get("codec_pipeline.path")
+    _set(_before if path == _PATH else path, strict=_STRICT_BY_DEFAULT)

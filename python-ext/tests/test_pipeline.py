@@ -1,0 +1,579 @@
+"""`tempozarr.CodecPipeline` against zarr-python's own: same results, same files' contents."""
+
+import copy
+import json
+import pickle
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+import zarr.codecs
+from zarr.abc.codec import ArrayArrayCodec
+from zarr.storage import LocalStore, MemoryStore
+
+import tempozarr
+from conftest import ARRAYS, DEFAULT_PIPELINE, create, equal, ramp
+from test_indexing import CASES
+
+OURS = "tempozarr.CodecPipeline"
+# What the pipeline leaves to Python, by reason.
+IN_PYTHON = {"strings": "a variable-length data type"}
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    with tempozarr.enable(strict=True):
+        yield
+
+
+def both(path: Path, *, mode: Any = "r", strict: bool = True, **config: Any) -> tuple[Any, Any]:
+    """One stored array, under our pipeline and under zarr-python's."""
+    with tempozarr.enable(strict=strict):
+        ours = zarr.open_array(path, mode=mode, config=config or None)
+    theirs = zarr.open_array(path, mode=mode, config=config or None)
+    assert type(ours.async_array.codec_pipeline) is tempozarr.CodecPipeline
+    return ours, theirs
+
+
+def outcome(run: Any) -> Any:
+    try:
+        return run()
+    except Exception as e:  # noqa: BLE001
+        return e
+
+
+@pytest.mark.parametrize(("name", "selection"), CASES, ids=repr)
+def test_reads(stores: Path, name: str, selection: Any) -> None:
+    ours, theirs = both(stores / name)
+    with tempozarr.enable(strict=name not in IN_PYTHON):
+        got = outcome(lambda: ours[selection])
+    want = outcome(lambda: theirs[selection])
+    if isinstance(want, Exception):
+        assert type(got) is type(want)
+        assert str(got) == str(want)
+    else:
+        equal(got, want)
+        if isinstance(want, np.ndarray):
+            assert got.flags.f_contiguous == want.flags.f_contiguous
+
+
+WRITES: list[tuple[str, str, Any, Any]] = [
+    # array, how, selection, value (a number, or random ones of the selection's shape)
+    *((name, "", ..., None) for name in ARRAYS),
+    *((name, "", slice(1, 6), None) for name in ARRAYS if ARRAYS[name][0].ndim),
+    *(
+        ("three", how, selection, value)
+        for value in (None, 9, 0)
+        for how, selection in [
+            ("", (slice(1, 5), slice(None, None, 2), 3)), ("", 2), ("", (6, 4, 3)), ("", (..., 1)),
+            ("oindex", ([6, 0, 3], [1, 0], slice(1, 3))), ("oindex", ([4, 5], 2)), ("oindex", (..., [3, 0])),
+            ("oindex", (np.arange(7) % 2 == 0, 1, [0])), ("vindex", ([0, 6, 3], [4, 0, 1], [3, 3, 0])),
+            ("vindex", np.arange(140).reshape(7, 5, 4) % 3 == 0), ("", (slice(3, 3),)),
+            ("blocks", (1, 2)), ("blocks", (slice(1, 3), 0)),
+        ]
+    ),
+    *(
+        (name, how, selection, value)
+        for name in ("sharded", "v2_f", "memory_f", "v2_big_endian")
+        for value in (None, 9)
+        for how, selection in [
+            ("", (slice(1, 5), slice(None, None, 2))), ("", 5), ("oindex", ([4, 0], [1, 4])),
+            ("vindex", ([0, 5], [4, 0])), ("", (slice(0, 3), slice(0, 3))),
+        ]
+    ),
+    ("one", "", slice(2, 9, 3), None), ("one", "vindex", ([10, 0],), None), ("one", "", slice(0, 4), 0),
+    ("v2_filters", "", slice(3, 5), 2**31 - 1), ("bool", "", slice(0, 4), False),
+    ("time", "", slice(2, 7), np.datetime64("NaT")), ("text", "", 3, "abc"), ("scalar", "", (), 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "how", "selection", "value"), WRITES, ids=repr)
+@pytest.mark.parametrize("write_empty_chunks", [False, True])
+def test_writes(
+    stores: Path,
+    tmp_path: Path,
+    name: str,
+    how: str,
+    selection: Any,
+    value: Any,
+    write_empty_chunks: bool,
+) -> None:
+    data = ARRAYS[name][0]
+    arrays = []
+    for path, pipeline in ((tmp_path / "ours", OURS), (tmp_path / "theirs", DEFAULT_PIPELINE)):
+        with zarr.config.set(
+            {"codec_pipeline.path": pipeline, "array.write_empty_chunks": write_empty_chunks}
+        ):
+            array = create(path, name)
+            array[...] = data
+            target = getattr(array, how) if how else array
+            if value is None:
+                shape = np.shape(target[selection])
+                picks = np.random.default_rng(3).integers(0, max(data.size, 1), shape)
+                fresh = np.ravel(data)[picks] if data.size else np.empty(shape, data.dtype)
+            with (
+                tempozarr.enable(strict=name not in IN_PYTHON)
+                if pipeline == OURS
+                else tempozarr.enable()
+            ):
+                target[selection] = fresh if value is None else value
+            arrays.append(array)
+    ours, theirs = (zarr.open_array(tmp_path / which, mode="r") for which in ("ours", "theirs"))
+    equal(ours[...], theirs[...])
+    files = [
+        sorted(p.relative_to(a.store.root) for p in a.store.root.rglob("*") if p.is_file())
+        for a in (ours, theirs)
+    ]
+    assert files[0] == files[1]
+
+
+def test_the_fill_value_and_missing_chunks(tmp_path: Path, strict: None) -> None:
+    for fill in (np.nan, -0.0, 0.0, 5.0):
+        path = tmp_path / str(fill)
+        array = zarr.create_array(path, shape=(10,), chunks=(4,), dtype="f4", fill_value=fill)
+        array[0:4] = 1
+        assert np.asarray(array[...]).tobytes() == np.array([1] * 4 + [fill] * 6, "f4").tobytes()
+        array[0:4] = fill
+        assert not list((path / "c").glob("*"))
+        array[8:] = -fill if fill == 0 else 7
+        assert [f.name for f in (path / "c").glob("*")] == ["2"]
+        assert np.signbit(array[9]) == np.signbit(-fill if fill == 0 else 7)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_config_order_and_write_empty_chunks(
+    tmp_path: Path, strict: None, zarr_format: Any
+) -> None:
+    for order in "CF":
+        array = zarr.create_array(
+            tmp_path / order, shape=(5, 6), chunks=(2, 4), dtype="i4", zarr_format=zarr_format,
+            order=order if zarr_format == 2 else None,
+            config={"order": order, "write_empty_chunks": True},
+        )  # fmt: skip
+        data = np.asfortranarray(ramp(5, 6, dtype="i4"))
+        array[...] = data
+        array[2:4, 0:4] = 0
+        data[2:4, 0:4] = 0
+        equal(array[...], data)
+        assert np.asarray(array[...]).flags.f_contiguous == (order == "F")
+        equal(tempozarr.open_array(tmp_path / order)[...], data)
+        assert (
+            sum(1 for f in (tmp_path / order).rglob("*") if f.is_file() and f.name[0] in "012c")
+            == 6
+        )
+    with zarr.config.set({"codec_pipeline.path": DEFAULT_PIPELINE}):
+        equal(zarr.open_array(tmp_path / "F", mode="r")[...], data)
+
+
+def test_fortran_ordered_input_through_filters(tmp_path: Path, strict: None) -> None:
+    """zarr-python 3.1 stores this transposed."""
+    data = np.asfortranarray(ramp(4, 4, dtype="i4"))
+    array = zarr.create_array(
+        tmp_path / "a", shape=(4, 4), chunks=(4, 4), dtype="i4",
+        filters=zarr.codecs.numcodecs.Delta(dtype="i4"),
+    )  # fmt: skip
+    array[...] = data
+    equal(array[...], np.ascontiguousarray(data))
+    tempozarr.disable()
+    equal(zarr.open_array(tmp_path / "a", mode="r")[...], data)
+
+
+def test_resize_and_append(tmp_path: Path, strict: None) -> None:
+    for shards in (None, (4, 4)):
+        array = zarr.create_array(
+            tmp_path / str(shards), shape=(3, 4), chunks=(2, 2), shards=shards, dtype="f8"
+        )
+        array[...] = ramp(3, 4)
+        array.append(ramp(6, 4) + 100)
+        equal(array[...], np.concatenate([ramp(3, 4), ramp(6, 4) + 100]).astype("f8"))
+        array.resize((2, 4))
+        array.resize((9, 4))
+        equal(array[...], np.concatenate([ramp(2, 4), np.zeros((7, 4))]).astype("f8"))
+
+
+def test_sharding_within_sharding(tmp_path: Path, strict: None) -> None:
+    inner = zarr.codecs.ShardingCodec(
+        chunk_shape=(2,), codecs=[zarr.codecs.BytesCodec(), zarr.codecs.ZstdCodec()]
+    )
+    outer = zarr.codecs.ShardingCodec(chunk_shape=(4,), codecs=[inner])
+    array = zarr.create_array(
+        tmp_path / "a", shape=(21,), chunks=(8,), dtype="i2", serializer=outer, compressors=None
+    )
+    array[3:20] = np.arange(17)
+    want = np.zeros(21, "i2")
+    want[3:20] = np.arange(17)
+    equal(array[...], want)
+    tempozarr.disable()
+    equal(zarr.open_array(tmp_path / "a", mode="r")[...], want)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", ">M8[s]", ">U3"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_byte_order(tmp_path: Path, strict: None, dtype: str, zarr_format: Any) -> None:
+    data = np.arange(7).astype("i8").astype(dtype)
+    array = zarr.create_array(
+        tmp_path / "a", shape=(7,), chunks=(3,), dtype=dtype, zarr_format=zarr_format
+    )
+    array[...] = data.astype(data.dtype.newbyteorder("<"))
+    array[1:5] = data[1:5]
+    equal(array[...], data)
+    tempozarr.disable()
+    theirs = zarr.open_array(tmp_path / "a", mode="r")
+    equal(theirs[...], data.astype(theirs.dtype))
+
+
+def test_a_value_that_is_broadcast_or_of_another_shape(tmp_path: Path) -> None:
+    for value in (np.ones((1, 4)), np.ones((2, 1)), np.ones(4), np.ones((3, 4)), np.ones((1, 1))):
+        results = []
+        for pipeline in (OURS, DEFAULT_PIPELINE):
+            with zarr.config.set({"codec_pipeline.path": pipeline}):
+                array = zarr.create_array(
+                    tmp_path / "a", shape=(2, 4), chunks=(2, 4), dtype="f8", overwrite=True
+                )
+                error = outcome(lambda: array.__setitem__(..., value))
+                results.append((type(error), np.asarray(array[...]).tolist()))
+        assert results[0] == results[1], value
+
+
+def test_read_missing_chunks(tmp_path: Path, strict: None) -> None:
+    if "array.read_missing_chunks" not in zarr.config:  # new in zarr-python 3.2
+        return
+    array = zarr.create_array(
+        tmp_path / "a", shape=(6,), chunks=(2,), dtype="i4", config={"read_missing_chunks": False}
+    )
+    array[2:4] = 1
+    equal(array[2:4], np.ones(2, "i4"))
+    with pytest.raises(zarr.errors.ChunkNotFoundError, match=r"2 chunk\(s\) not found") as caught:
+        array[...]
+    assert "'c/0'" in str(caught.value)
+    assert "'c/2'" in str(caught.value)
+
+
+def test_a_read_only_store_gives_zarrs_own_error(stores: Path) -> None:
+    ours, theirs = both(stores / "three", strict=False)
+    for array in (ours, theirs):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    equal(ours[...], ARRAYS["three"][0])
+
+
+def test_out_of_another_kind(stores: Path) -> None:
+    from zarr.core.buffer import default_buffer_prototype
+
+    ours, _ = both(stores / "three")
+    out = default_buffer_prototype().nd_buffer.create(shape=(7, 5, 4), dtype=np.dtype("f8"))
+    ours.get_basic_selection(..., out=out)
+    equal(out.as_numpy_array(), ARRAYS["three"][0].astype("f8"))
+    assert list(tempozarr.pipeline_stats()["reasons"]) == ["the data is float64, chunks are <f4"]
+
+
+# What Python does
+
+
+@dataclass(frozen=True)
+class Negate(ArrayArrayCodec):
+    """A codec that only Python has."""
+
+    name: str = "negate"
+    is_fixed_size = True
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Negate":
+        return cls(data["name"])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "configuration": {}}
+
+    def compute_encoded_size(self, input_byte_length: int, _spec: Any) -> int:
+        return input_byte_length
+
+    async def _encode_single(self, chunk: Any, _spec: Any) -> Any:
+        return type(chunk).from_numpy_array(-chunk.as_numpy_array())
+
+    _decode_single = _encode_single
+
+
+class MyDelta(numcodecs.Delta):  # type: ignore[misc]
+    """A v2 filter under a well-known name that does something else."""
+
+    def encode(self, buf: Any) -> Any:
+        return -np.asarray(buf)
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        return -np.asarray(buf).view(self.dtype)
+
+
+class MyStore(LocalStore):
+    """A store that may do anything."""
+
+
+def fallbacks(tmp_path: Path) -> dict[str, tuple[Any, dict[str, Any]]]:
+    local = str(tmp_path / "a")
+    structured = np.dtype([("a", "i4"), ("b", "f4")])
+    return {
+        "negate is implemented by test_pipeline.Negate, which only Python can run": (local, {"filters": Negate()}),
+        "temporal_xor is implemented by test_pipeline.Negate, which only Python can run": (
+            local, {"filters": Negate("temporal_xor")},
+        ),
+        "negate is implemented by test_pipeline.Negate, which only Python can run ": (
+            local, {"filters": Negate(), "shards": (8,)},
+        ),
+        "delta is implemented by test_pipeline.MyDelta, which only Python can run": (
+            local, {"filters": [MyDelta("i4")], "zarr_format": 2},
+        ),
+        "the store is a MemoryStore, no LocalStore": (MemoryStore(), {}),
+        "the store is a MyStore, no LocalStore": (MyStore(local), {}),
+        "a variable-length data type": (local, {"dtype": "string"}),
+        "Rust cannot use the metadata: ": (local, {"dtype": structured}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(8))
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_falls_back_to_python(tmp_path: Path, case: int) -> None:
+    reason, (store, options) = list(fallbacks(tmp_path).items())[case]
+    with tempozarr.enable():
+        array = zarr.create_array(
+            store, **({"shape": (10,), "chunks": (4,), "dtype": "i4"} | options)
+        )
+    kind = array.dtype.kind
+    data = np.arange(10).astype(array.dtype if kind != "V" else "i4")
+    if kind == "V":
+        data = np.array([(i, i / 2) for i in range(10)], array.dtype)
+    array[...] = data
+    array[2:5] = data[2:5]
+    equal(array[...], data)
+    equal(array[::3], data[::3])
+    stats = tempozarr.pipeline_stats(reset=True)
+    assert (stats["rust_reads"], stats["rust_writes"]) == (0, 0)
+    assert (stats["python_reads"], stats["python_writes"]) == (2, 2)
+    assert [r[: len(reason)] for r in stats["reasons"]] == [
+        reason.rstrip() if reason[-2] != ":" else reason
+    ]
+    with tempozarr.enable(strict=True):
+        for run in (lambda: array[...], lambda: array.__setitem__(slice(0, 2), data[:2])):
+            with pytest.raises(tempozarr.TempozarrError, match="strict mode: .*") as caught:
+                run()
+            assert reason.rstrip() in str(caught.value)
+    assert sum(tempozarr.pipeline_stats()["reasons"].values()) == 0
+    equal(array[...], data)
+
+
+def test_an_alias_lets_rust_run_a_users_codec(tmp_path: Path) -> None:
+    from tempozarr import _aliases
+    from tempozarr.codecs import TemporalXOR
+
+    @dataclass(frozen=True)
+    class Mine(TemporalXOR):
+        def to_dict(self) -> dict[str, Any]:
+            return super().to_dict() | {"name": "test.xor"}
+
+    data = ramp(9, dtype="i4")
+    tempozarr.enable()
+    array = zarr.create_array(tmp_path / "a", shape=(9,), chunks=(4,), dtype="i4", filters=Mine())
+    array[...] = data
+    assert tempozarr.pipeline_stats(reset=True)["python_writes"] == 1
+    tempozarr.register_alias("test.xor", "temporal_xor")
+    try:
+        equal(array[...], data)
+        assert tempozarr.pipeline_stats()["rust_reads"] == 1
+        equal(tempozarr.open_array(tmp_path / "a")[...], data)
+    finally:
+        _aliases.aliases.discard("test.xor")
+    with pytest.raises(ValueError, match="nothing"):
+        tempozarr.register_alias("test.xor", "nothing")
+
+
+# The object
+
+
+def test_equality_pickles_and_copies(stores: Path) -> None:
+    ours, _ = both(stores / "three")
+    pipeline = ours.async_array.codec_pipeline
+    ours[...]
+    for other in (
+        pickle.loads(pickle.dumps(pipeline)),
+        copy.copy(pipeline),
+        copy.deepcopy(pipeline),
+    ):
+        assert other == pipeline
+        assert hash(other) == hash(pipeline)
+        assert list(other) == list(pipeline)
+    assert pickle.dumps(pipeline) == pickle.dumps(pickle.loads(pickle.dumps(pipeline)))
+    again = pickle.loads(pickle.dumps(ours))
+    assert again == ours
+    with tempozarr.enable():
+        equal(pickle.loads(pickle.dumps(ours))[...], ARRAYS["three"][0])
+    assert repr(pipeline).startswith("CodecPipeline(array_array_codecs=(TemporalXOR(axis=0),)")
+
+
+def test_what_zarr_python_asks_of_a_pipeline(stores: Path) -> None:
+    ours, theirs = both(stores / "sharded")
+    mine, its = ours.async_array.codec_pipeline, theirs.async_array.codec_pipeline
+    assert mine.supports_partial_decode == its.supports_partial_decode is True
+    assert mine.supports_partial_encode == its.supports_partial_encode is True
+    assert list(mine) == list(its)
+    with pytest.raises(NotImplementedError):
+        mine.from_array_metadata_and_store(array_metadata=ours.metadata, store=ours.store)
+    assert type(mine).from_codecs(list(its)) == mine
+    raw = zarr.create_array({}, shape=(4,), dtype="i4", compressors=None)
+    pipeline = tempozarr.CodecPipeline.from_codecs(raw.metadata.codecs)
+    spec = zarr.core.array_spec.ArraySpec(
+        (4,), raw.metadata.dtype, 0, zarr.core.array_spec.ArrayConfig("C", False),
+        zarr.core.buffer.default_buffer_prototype(),
+    )  # fmt: skip
+    assert pipeline.compute_encoded_size(16, spec) == 16
+    assert pipeline.evolve_from_array_spec(spec) == pipeline
+    nd = spec.prototype.nd_buffer.from_numpy_array(np.arange(4, dtype="i4"))
+
+    async def there_and_back() -> Any:
+        (encoded,) = await pipeline.encode([(nd, spec)])
+        (decoded,) = await pipeline.decode([(encoded, spec)])
+        assert decoded is not None
+        return decoded.as_numpy_array()
+
+    equal(zarr.core.sync.sync(there_and_back()), np.arange(4, dtype="i4"))
+
+
+# enable, disable, counters
+
+
+def test_enable_and_disable() -> None:
+    def now() -> Any:
+        return zarr.config.get("codec_pipeline.path")
+
+    tempozarr.enable()
+    assert now() == OURS
+    tempozarr.disable()
+    assert now() == DEFAULT_PIPELINE
+    tempozarr.disable()
+    assert now() == DEFAULT_PIPELINE
+    with tempozarr.enable():
+        with tempozarr.enable(strict=True):
+            assert now() == OURS
+        assert now() == OURS
+    assert now() == DEFAULT_PIPELINE
+    with pytest.raises(KeyError), tempozarr.enable(strict=True):
+        raise KeyError
+    assert now() == DEFAULT_PIPELINE
+    with zarr.config.set({"codec_pipeline.path": "another"}):
+        tempozarr.disable()
+        assert now() == "another"
+        tempozarr.enable()
+        tempozarr.disable()
+        assert now() == "another"
+
+
+def test_strict_mode_ends_with_its_block() -> None:
+    array = zarr.array([1, 2])
+    with tempozarr.enable():
+        ours = zarr.create_array(MemoryStore(), shape=(2,), dtype="i8")
+        with (
+            tempozarr.enable(strict=True),
+            pytest.raises(tempozarr.TempozarrError, match="MemoryStore"),
+        ):
+            ours[...]
+        equal(ours[...], np.zeros(2, "i8"))
+    equal(array[...], np.array([1, 2]))
+
+
+def test_strict_mode_and_pipeline_by_environment(stores: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, zarr; print(zarr.open(sys.argv[1], mode='r')[0, 0].tolist());"
+        "import tempozarr; print(tempozarr.pipeline_stats()['rust_reads']);"
+        "zarr.create_array({}, shape=2, dtype='i4')[:]"
+    )
+    environment = os.environ | {"ZARR_CODEC_PIPELINE__PATH": OURS, "TEMPOZARR_STRICT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(stores / "three")],
+        env=environment, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "[0.0, 1.0, 2.0, 3.0]\n1\n"
+    assert "TempozarrError: strict mode: expected Rust to do this" in done.stderr
+
+
+def test_counters(stores: Path, tmp_path: Path) -> None:
+    ours, theirs = both(stores / "sharded")
+    theirs[...]
+    ours[...]
+    ours[3]
+    with tempozarr.enable():
+        create(tmp_path / "a", "sharded")[...] = 1
+    want = {"rust_reads": 2, "rust_writes": 1, "python_reads": 0, "python_writes": 0, "reasons": {}}
+    assert tempozarr.pipeline_stats() == want
+    assert tempozarr.pipeline_stats(reset=True) == want
+    assert tempozarr.pipeline_stats()["rust_reads"] == 0
+
+
+def test_threads_of_zarr_config(stores: Path) -> None:
+    for workers in (1, 3, None):
+        with zarr.config.set({"threading.max_workers": workers}):
+            ours, _ = both(stores / "three")
+            equal(ours[...], ARRAYS["three"][0])
+            equal(tempozarr.open_array(stores / "three")[...], ARRAYS["three"][0])
+
+
+def test_many_threads_at_once(tmp_path: Path, strict: None) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(64, 8), chunks=(4, 8), dtype="f8")
+    data = ramp(64, 8, dtype="f8")
+    failures: list[Exception] = []
+
+    def work(start: int) -> None:
+        try:
+            for _ in range(5):
+                array[start : start + 8] = data[start : start + 8]
+                equal(array[start : start + 8], data[start : start + 8])
+        except Exception as e:  # noqa: BLE001
+            failures.append(e)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(0, 64, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    equal(array[...], data)
+
+
+def test_a_damaged_chunk_is_an_error_and_is_not_overwritten(tmp_path: Path, strict: None) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(4,), chunks=(4,), dtype="i4")
+    array[...] = 1
+    file = tmp_path / "a/c/0"
+    file.write_bytes(file.read_bytes()[:-3])
+    damaged = file.read_bytes()
+    for run in (lambda: array[...], lambda: array.__setitem__(slice(1, 2), 5)):
+        with pytest.raises(tempozarr.CodecError):
+            run()
+    assert file.read_bytes() == damaged
+    array[...] = 2
+    equal(array[...], np.full(4, 2, "i4"))
+
+
+def test_a_folder_in_a_chunks_place_is_a_missing_chunk(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(4,), chunks=(2,), dtype="i4")
+    array[2:] = 1
+    (tmp_path / "a/c/0").mkdir()
+    ours, theirs = both(tmp_path / "a")
+    equal(ours[...], theirs[...])
+
+
+def test_metadata_of_stores_written_in_rust(tmp_path: Path, strict: None) -> None:
+    """The pipeline has no part in what zarr-python writes as metadata."""
+    create(tmp_path / "ours", "sharded")
+    tempozarr.disable()
+    create(tmp_path / "theirs", "sharded")
+    ours, theirs = (
+        json.loads((tmp_path / w / "zarr.json").read_text()) for w in ("ours", "theirs")
+    )
+    assert ours == theirs
