@@ -144,13 +144,13 @@ def test_copies_and_pickles(stores: Path) -> None:
     assert pickle.loads(pickle.dumps(group)) == group != ours
 
 
+EVERY_OTHER: Any = slice(None, None, 2)
+BACKWARDS: Any = slice(None, None, -1)
 OUTPUTS: dict[str, Any] = {
     "C": np.zeros,
     "F": lambda s, d: np.zeros(s, d, order="F"),
-    "strided": lambda s, d: np.zeros([2 * n for n in s], d)[
-        (..., *[slice(None, None, 2)] * len(s))
-    ],
-    "reversed": lambda s, d: np.zeros(s, d)[(..., *[slice(None, None, -1)] * len(s))],
+    "strided": lambda s, d: np.zeros([2 * n for n in s], d)[(..., *[EVERY_OTHER] * len(s))],
+    "reversed": lambda s, d: np.zeros(s, d)[(..., *[BACKWARDS] * len(s))],
     "swapped": lambda s, d: np.zeros(s, d.newbyteorder()),
     "unaligned": lambda s, d: (
         np.zeros(1 + int(np.prod(s)) * d.itemsize, "u1")[1:].view(d).reshape(s)

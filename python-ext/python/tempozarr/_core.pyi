@@ -55,11 +55,11 @@ class ChunkPipeline:
     """The codecs of one chunk shape, data type and fill value."""
 
     def __new__(cls, metadata: str) -> ChunkPipeline:
-        """Prepare the codecs of an array that consists of exactly one chunk."""
+        """Prepare the codecs of an array of one chunk; its data type must be of fixed size."""
 
     @property
     def dtype(self) -> str:
-        """Numpy data type of a decoded chunk, native order; `T` and `O` are variable-length."""
+        """Numpy data type of a decoded chunk, native order."""
 
     def read(
         self,

@@ -178,8 +178,6 @@ class CodecPipeline(BatchedCodecPipeline):
         if prepared is None:
             try:
                 prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)))
-                if prepared.dtype in "TO":
-                    prepared = "a variable-length data type"
             except _FallbackError as e:
                 prepared = str(e)
             except (MetadataError, TypeError) as e:
