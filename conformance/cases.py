@@ -698,3 +698,35 @@ def _rare() -> Iterator[Case]:
     )
     xz: Codec = {"id": "lzma"}
     yield Case("v2-lzma", "f8", zarr_format=2, compressors=(xz,), **walk)
+
+
+def more_cases() -> Iterator[Case]:
+    """Lossless chains x data types x layouts, beyond the goldens: cheap to write, so many."""
+    chains: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "xor": {"filters": (XOR,)},
+        "xor-zstd": {"filters": (XOR,), "compressors": (ZSTD,)},
+        "xor-shuffle-lz4": {
+            "filters": (XOR,),
+            "compressors": (nc("shuffle", elementsize=2), nc("lz4", acceleration=1)),
+        },
+        "shuffle-zstd-crc32c": {
+            "compressors": (nc("shuffle", elementsize=1), ZSTD, codec("crc32c")),
+        },
+        "transpose-xor-big-endian": {
+            "filters": (codec("transpose", order=[1, 0]), codec("temporal_xor", axis=1)),
+            "serializer": BIG,
+            "compressors": (nc("zstd", level=1),),
+        },
+    }
+    layouts: dict[str, dict[str, Any]] = {
+        "chunked": {"shape": (10, 6), "chunks": (4, 4)},
+        "sharded": {"shape": (10, 6), "chunks": (2, 4), "shards": (4, 8)},
+        "missing": {"shape": (10, 6), "chunks": (4, 2), "written": np.s_[2:5, 1:4]},
+    }
+    for chain, codecs in chains.items():
+        for dtype in FIXED:
+            if "serializer" in codecs and np.dtype(dtype).itemsize == 1:
+                continue
+            for layout, options in layouts.items():
+                yield Case(f"more-{chain}-{_label(dtype)}-{layout}", dtype, **options, **codecs)

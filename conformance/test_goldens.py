@@ -1,0 +1,102 @@
+"""Every golden, read from Python: by `tempozarr.open`, through the pipeline, by zarr-python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import oracle
+import pytest
+import tempozarr
+import zarr
+from goldens import same
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from goldens import Golden
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning"),
+    pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning"),
+]
+
+# What zarr-python itself cannot read, or reads wrongly, by its version.
+ZARR_CANNOT = {
+    "3.1.6": {
+        "astype-u1-f4": "does not keep `endian`",
+        "delta-big-endian-bytes": "reads other values",
+        "scale-offset": "codec unknown",
+        "structured": "the data type has another name since 3.2",
+    },
+    "3.4.2": {},
+}
+
+
+def cannot(golden: Golden) -> bool:
+    """Whether zarr-python cannot read `golden`, which an older release has written or not."""
+    own = golden.content["writer"]["zarr"] == zarr.__version__
+    return not own and golden.file.stem in ZARR_CANNOT.get(zarr.__version__, {})
+
+
+def selections(shape: tuple[int, ...]) -> list[Any]:
+    """numpy selections across the edges of chunks, for an array of `shape`."""
+    if not shape:
+        return [(), ...]
+    length = shape[0]
+    found: list[Any] = [
+        np.s_[1:],
+        np.s_[: length // 2 + 1],
+        np.s_[::2],
+        np.s_[..., 0:1],
+        np.s_[length // 3 : length // 3 + 2, ...],
+    ]
+    if length:
+        found += [0, -1, np.s_[-1:, ...], np.arange(length) % 2 == 0]
+    return found
+
+
+def test_open(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
+    """`tempozarr.open_array` gives the expected bits, whole and in part."""
+    error = not_yet.get(golden.file.stem)
+    if error is not None:
+        with pytest.raises(tempozarr.TempozarrError) as raised:
+            tempozarr.open_array(store)[...]
+        assert error in str(raised.value)
+        return
+    array = tempozarr.open_array(store)
+    expected = golden.expected
+    assert array.shape == expected.shape
+    assert same(array[...], expected)
+    for selection in selections(expected.shape):
+        assert same(array[selection], expected[selection]), selection
+
+
+def test_pipeline(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
+    """zarr-python gives the expected bits through our pipeline, without its own help."""
+    if cannot(golden):
+        pytest.skip(
+            "zarr-python cannot read it: " + ZARR_CANNOT[zarr.__version__][golden.file.stem]
+        )
+    expected = golden.expected
+    is_text = expected.dtype.kind in "TO"
+    native = not is_text and golden.file.stem not in not_yet
+    with tempozarr.enable(strict=native):
+        array = zarr.open_array(str(store), mode="r")
+        assert same(array[...], expected)
+        for selection in selections(expected.shape):
+            assert same(array[selection], expected[selection]), selection
+    if expected.size and not native and not is_text:
+        with tempozarr.enable(strict=True), pytest.raises(tempozarr.TempozarrError):
+            zarr.open_array(str(store), mode="r")[...]
+
+
+def test_zarr_python(golden: Golden, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zarr-python of this environment reads it too, so a golden is no release's accident."""
+    if cannot(golden):
+        pytest.skip(
+            "zarr-python cannot read it: " + ZARR_CANNOT[zarr.__version__][golden.file.stem]
+        )
+    with zarr.config.set({"codecs.temporal_xor": None}):
+        oracle.install()
+        assert same(zarr.open_array(str(store), mode="r")[...], golden.expected)
