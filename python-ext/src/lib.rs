@@ -1,14 +1,42 @@
-//! Python bindings of tempozarr.
+//! Python bindings of tempozarr: the module `tempozarr._core`.
+//!
+//! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
+//! - `array`: `Array`, an array of a local store; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
+//! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
+//! - `chunk`: one chunk, read and written; `store`: its file; `dtype`: numpy's names;
+//! - `pool`: the threads; `errors`: the Python exceptions.
 
 use pyo3::prelude::*;
 
+mod array;
+mod chunk;
+mod dtype;
+mod errors;
+mod memory;
+mod pipeline;
+mod pool;
+mod scatter;
+mod selection;
+mod store;
+
 #[pymodule]
 mod _core {
-    use super::*;
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use super::array::Array;
+    #[pymodule_export]
+    use super::pipeline::ChunkPipeline;
+    #[pymodule_export]
+    use super::pool::set_threads;
 
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         tempozarr::register();
-        Ok(())
+        module.add(
+            "Unsupported",
+            module.py().get_type::<super::errors::Unsupported>(),
+        )?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

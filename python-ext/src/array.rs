@@ -1,0 +1,431 @@
+//! `Array`: one array of a local store, opened once and read from any thread.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use numpy::PyArrayDescr;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use serde_json::{Map, Value};
+use zarrs::array::{ArrayCreateError, ArrayMetadata, ChunkGrid};
+use zarrs::plugin::{ExtensionName, ZarrVersion};
+use zarrs_codec::CodecOptions;
+use zarrs_storage::{ReadableStorageTraits, StorageError, StoreKey};
+
+use crate::chunk::{Blocks, Handle, Source, Spec, lengths};
+use crate::dtype::Kind;
+use crate::errors::{Error, Result};
+use crate::memory::Memory;
+use crate::pool;
+use crate::selection::{self, Axis, Cell, Transfer};
+use crate::store::LocalStore;
+
+/// One array of a local store. It never changes; threads share it freely.
+#[pyclass(frozen, module = "tempozarr._core")]
+pub struct Array {
+    array: zarrs::array::Array<LocalStore>,
+    spec: Spec,
+    grid: Grid,
+    metadata: String,
+    /// numpy's dtype, for elements of a fixed size.
+    descr: Option<Py<PyArrayDescr>>,
+}
+
+#[pymethods]
+impl Array {
+    /// Open the array at `path` of the store in the folder `root`.
+    ///
+    /// `StoreError` if there is none, `MetadataError` if its metadata cannot be used.
+    #[new]
+    fn new(py: Python<'_>, root: PathBuf, path: &str) -> PyResult<Self> {
+        let (array, metadata) = pool::compute(py, || open(root, path))?;
+        let spec = Spec::new(&array)?;
+        let descr = match &spec.kind {
+            Kind::Fixed(dtype, _) => Some(PyArrayDescr::new(py, dtype)?.unbind()),
+            Kind::Text | Kind::Bytes => None,
+        };
+        Ok(Self {
+            grid: Grid::new(array.chunk_grid(), &spec),
+            array,
+            spec,
+            metadata,
+            descr,
+        })
+    }
+
+    /// Length of each dimension.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.array.shape())
+    }
+
+    /// Shape of a subchunk where the array is sharded, else of a chunk (of the first one, if they
+    /// differ).
+    #[getter]
+    fn chunks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self.subchunk() {
+            Some(shape) => PyTuple::new(py, shape),
+            None => PyTuple::new(py, self.grid.first_chunk()),
+        }
+    }
+
+    /// Shape of a shard, or None.
+    #[getter]
+    fn shards<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.subchunk()
+            .map(|_| PyTuple::new(py, self.grid.first_chunk()))
+            .transpose()
+    }
+
+    /// The numpy dtype string of what `read` fills; "T" for text, "O" for bytes.
+    #[getter]
+    fn dtype(&self) -> &str {
+        self.spec.kind.dtype()
+    }
+
+    /// The metadata document as stored; for Zarr 2 with the attributes merged in.
+    #[getter]
+    fn metadata(&self) -> &str {
+        &self.metadata
+    }
+
+    /// Read an orthogonal selection into `out`: per dimension `(start, count, step)` or a 1-D
+    /// int64 array of indices.
+    fn read(
+        &self,
+        py: Python<'_>,
+        selection: &Bound<'_, PyTuple>,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let out = self.out(py, out)?;
+        let axes = selection::orthogonal(selection, self.array.shape())?;
+        let counts: Vec<_> = axes.iter().map(|axis| axis.len() as u64).collect();
+        out.expect_shape(&counts)?;
+        self.read_axes(py, &axes, &|source, transfer, options| {
+            // SAFETY: `read_axes` names each element of `out` once.
+            unsafe { source.read(transfer, &out, options) }
+        })
+    }
+
+    /// Read points into the 1-D array `out`: one int64 array of coordinates per dimension.
+    fn read_points(
+        &self,
+        py: Python<'_>,
+        coords: &Bound<'_, PyTuple>,
+        out: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let out = self.out(py, out)?;
+        let points = selection::coordinates(coords, self.array.shape())?;
+        out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
+        let groups = self.grid.group(&points)?;
+        pool::run(py, groups.len(), true, |i, options| {
+            let group = &groups[i];
+            self.read_chunk(&group.chunk, |source| {
+                pool::spread(group.transfers.len(), options, |j, options| {
+                    // SAFETY: `group` names each element of `out` once.
+                    unsafe { source.read(&group.transfers[j], &out, options) }
+                })
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Read an orthogonal selection of elements of variable length: a flat list in C order.
+    fn read_objects<'py>(
+        &self,
+        py: Python<'py>,
+        selection: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        if self.descr.is_some() {
+            return Err(Error::Type(format!(
+                "elements of dtype {} have a fixed size; use read",
+                self.dtype()
+            ))
+            .into());
+        }
+        let axes = selection::orthogonal(selection, self.array.shape())?;
+        let shape: Vec<_> = axes.iter().map(Axis::len).collect();
+        let count = shape
+            .iter()
+            .try_fold(1_usize, |count, &len| count.checked_mul(len))
+            .ok_or_else(|| Error::memory("more than 2^63"))?;
+        let mut handles = Vec::new();
+        handles
+            .try_reserve_exact(count)
+            .map_err(|_| Error::memory(count))?;
+        handles.resize(count, Handle::default());
+        let out = Memory::of(&mut handles).reshaped(shape);
+        let blocks = Blocks::default();
+        self.read_axes(py, &axes, &|source, transfer, options| {
+            // SAFETY: `read_axes` names each element of `out` once.
+            unsafe { source.read_objects(transfer, &out, &blocks, options) }
+        })?;
+        let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let list = PyList::empty(py);
+        for [block, i] in handles {
+            let (block, i) = (&blocks[block as usize], i as usize);
+            let bytes = &block.bytes()[block.offsets()[i]..block.offsets()[i + 1]];
+            if self.spec.kind == Kind::Bytes {
+                list.append(PyBytes::new(py, bytes))?;
+            } else {
+                let text = std::str::from_utf8(bytes)
+                    .map_err(|error| Error::Codec(format!("an element is not text: {error}")))?;
+                list.append(PyString::new(py, text))?;
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// What to do with a part of a chunk.
+type Read<'a> = dyn Fn(&Source<'_>, &Transfer, &CodecOptions) -> Result<()> + Sync + 'a;
+
+impl Array {
+    fn out(&self, py: Python<'_>, out: &Bound<'_, PyAny>) -> PyResult<Memory> {
+        match &self.descr {
+            Some(descr) => Memory::write(out, descr.bind(py)),
+            None => Err(Error::Type(
+                "elements of variable length do not fill an array; use read_objects".into(),
+            )
+            .into()),
+        }
+    }
+
+    /// Call `read` for every part of every chunk that `axes` meet, on all threads. The parts name
+    /// each element of the output once.
+    fn read_axes(&self, py: Python<'_>, axes: &[Axis], read: &Read<'_>) -> PyResult<()> {
+        if axes.iter().any(|axis| axis.len() == 0) {
+            return Ok(());
+        }
+        let parts = axes
+            .iter()
+            .enumerate()
+            .map(|(d, axis)| {
+                let fine = axis.is_sparse();
+                selection::project(axis, |index| self.grid.locate(d, index, fine))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let counts: Vec<_> = parts.iter().map(Vec::len).collect();
+        let chunks = product(&counts)?;
+        pool::run(py, chunks, true, |i, options| {
+            let parts: Vec<_> = std::iter::zip(&parts, unravel(i, &counts))
+                .map(|(parts, i)| &parts[i])
+                .collect();
+            let chunk: Vec<_> = parts.iter().map(|part| part.chunk).collect();
+            let counts: Vec<_> = parts.iter().map(|part| part.pieces.len()).collect();
+            self.read_chunk(&chunk, |source| {
+                pool::spread(product(&counts)?, options, |j, options| {
+                    let pieces = std::iter::zip(&parts, unravel(j, &counts)).map(|(part, j)| {
+                        let (chunk, out) = &part.pieces[j];
+                        (chunk.clone(), Some(out.clone()))
+                    });
+                    read(source, &Transfer::Grid(pieces.collect()), options)
+                })
+            })
+        })?;
+        Ok(())
+    }
+
+    fn read_chunk(
+        &self,
+        chunk: &[u64],
+        read: impl FnOnce(&Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let shape = self
+            .array
+            .chunk_shape(chunk)
+            .map_err(|error| Error::Metadata(error.to_string()))?;
+        let path = self.array.storage().path(&self.array.chunk_key(chunk));
+        read(&Source::open(&self.spec, &path, &shape)?)
+    }
+
+    /// The subchunk shape, where zarr-python has one: sharding is the only codec.
+    fn subchunk(&self) -> Option<Vec<u64>> {
+        let ArrayMetadata::V3(metadata) = self.array.metadata() else {
+            return None;
+        };
+        let [codec] = metadata.codecs.as_slice() else {
+            return None;
+        };
+        if codec.name() != "sharding_indexed" {
+            return None;
+        }
+        let shape = codec.configuration()?.get("chunk_shape")?;
+        shape.as_array()?.iter().map(Value::as_u64).collect()
+    }
+}
+
+/// How an array is cut into chunks, one dimension at a time.
+struct Grid {
+    grid: ChunkGrid,
+    /// The shape of every chunk, unless they differ.
+    regular: Option<Vec<u64>>,
+    /// What one read serves in a chunk, if that is less than the chunk.
+    granule: Option<Vec<u64>>,
+}
+
+/// Points of one chunk.
+struct Group {
+    chunk: Vec<u64>,
+    transfers: Vec<Transfer>,
+}
+
+impl Grid {
+    fn new(grid: &ChunkGrid, spec: &Spec) -> Self {
+        let first: Option<Vec<NonZeroU64>> = grid
+            .chunk_shape(&vec![0; grid.dimensionality()])
+            .ok()
+            .flatten();
+        let regular = grid.name(ZarrVersion::V3).as_deref() == Some("regular");
+        Self {
+            regular: first.as_deref().map(lengths).filter(|_| regular),
+            granule: first
+                .map(|shape| (spec.granule(&shape), lengths(&shape)))
+                .filter(|(granule, shape)| granule != shape)
+                .map(|(granule, _)| granule),
+            grid: grid.clone(),
+        }
+    }
+
+    fn first_chunk(&self) -> Vec<u64> {
+        self.regular.clone().unwrap_or_else(|| {
+            let origin = vec![0; self.grid.dimensionality()];
+            let shape = self.grid.chunk_shape(&origin).ok().flatten();
+            shape.as_deref().map(lengths).unwrap_or_default()
+        })
+    }
+
+    /// Where `index` of dimension `d` lies; with `fine`, in which subchunk.
+    fn locate(&self, d: usize, index: u64, fine: bool) -> Result<Cell> {
+        let (chunk, origin, len) = match &self.regular {
+            Some(shape) => (index / shape[d], index - index % shape[d], shape[d]),
+            None => self
+                .irregular(d, index)
+                .ok_or_else(|| Error::Metadata(format!("no chunk holds index {index}")))?,
+        };
+        let mut range = origin..origin.saturating_add(len);
+        if fine && let Some(granule) = &self.granule {
+            let start = index - (index - origin) % granule[d];
+            range = start..range.end.min(start.saturating_add(granule[d]));
+        }
+        Ok(Cell {
+            chunk,
+            origin,
+            range,
+        })
+    }
+
+    fn irregular(&self, d: usize, index: u64) -> Option<(u64, u64, u64)> {
+        let at = |i| {
+            let mut indices = vec![0; self.grid.dimensionality()];
+            indices[d] = i;
+            indices
+        };
+        let chunk = self.grid.chunk_indices(&at(index)).ok()??[d];
+        let origin = self.grid.chunk_origin(&at(chunk)).ok()??[d];
+        let len = self.grid.chunk_shape(&at(chunk)).ok()??[d];
+        Some((chunk, origin, len.get()))
+    }
+
+    /// Sort points by chunk and subchunk; each goes to the place that it has in the list.
+    fn group(&self, points: &[Vec<u64>]) -> Result<Vec<Group>> {
+        let count = points.first().map_or(1, Vec::len);
+        let mut cells = (0..count)
+            .map(|i| {
+                let cells = points
+                    .iter()
+                    .enumerate()
+                    .map(|(d, indices)| self.locate(d, indices[i], true))
+                    .collect::<Result<Vec<_>>>()?;
+                let chunk: Vec<_> = cells.iter().map(|cell| cell.chunk).collect();
+                let start: Vec<_> = cells.iter().map(|cell| cell.range.start).collect();
+                let origin: Vec<_> = cells.iter().map(|cell| cell.origin).collect();
+                Ok((chunk, start, origin, i))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        cells.sort_unstable();
+        Ok(cells
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|chunk| Group {
+                chunk: chunk[0].0.clone(),
+                transfers: chunk
+                    .chunk_by(|a, b| a.1 == b.1)
+                    .map(|cell| {
+                        let inside = |(d, indices): (usize, &Vec<u64>)| {
+                            let origin = cell[0].2[d];
+                            cell.iter().map(|(.., i)| indices[*i] - origin).collect()
+                        };
+                        let places: Vec<_> = cell.iter().map(|(.., i)| *i as u64).collect();
+                        Transfer::Points(
+                            points.iter().enumerate().map(inside).collect(),
+                            Axis::list(&places),
+                        )
+                    })
+                    .collect(),
+            })
+            .collect())
+    }
+}
+
+fn product(counts: &[usize]) -> Result<usize> {
+    counts
+        .iter()
+        .try_fold(1_usize, |product, &count| product.checked_mul(count))
+        .ok_or_else(|| Error::Value("the selection meets more than 2^64 chunks".into()))
+}
+
+/// Item `i` of the product of that many items per dimension, the last dimension fastest.
+fn unravel(mut i: usize, counts: &[usize]) -> Vec<usize> {
+    let mut indices = vec![0; counts.len()];
+    for (index, count) in std::iter::zip(&mut indices, counts).rev() {
+        *index = i % count;
+        i /= count;
+    }
+    indices
+}
+
+/// Open the array, and read its metadata as it is stored.
+fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, String)> {
+    let place = root.join(path).display().to_string();
+    let store = Arc::new(LocalStore::new(root));
+    let node = format!("/{}", path.trim_matches('/'));
+    let array =
+        zarrs::array::Array::open(Arc::clone(&store), &node).map_err(|error| match error {
+            ArrayCreateError::MissingMetadata => Error::Store(format!(
+                "no array at {place}: neither zarr.json nor .zarray is there"
+            )),
+            ArrayCreateError::StorageError(
+                error @ (StorageError::IOError(_) | StorageError::Other(_)),
+            ) => Error::Store(format!("{place}: {error}")),
+            error => Error::Metadata(format!("{place}: {error}")),
+        })?;
+    let text = |name: &str| -> Result<Option<String>> {
+        let key = format!("{}/{name}", path.trim_matches('/'));
+        let failed = |error: &dyn std::fmt::Display| Error::Store(format!("{place}: {error}"));
+        let key = StoreKey::new(key.trim_start_matches('/')).map_err(|error| failed(&error))?;
+        let bytes = store.get(&key).map_err(|error| failed(&error))?;
+        bytes
+            .map(|bytes| String::from_utf8(bytes.to_vec()).map_err(|error| failed(&error)))
+            .transpose()
+    };
+    let metadata = match array.metadata() {
+        ArrayMetadata::V3(_) => text("zarr.json")?,
+        ArrayMetadata::V2(_) => match (text(".zarray")?, text(".zattrs")?) {
+            (Some(array), Some(attributes)) => Some(merge(&array, &attributes)?),
+            (array, _) => array,
+        },
+    };
+    Ok((array, metadata.unwrap_or_default()))
+}
+
+/// A Zarr 2 array document with its attributes as a member.
+fn merge(array: &str, attributes: &str) -> Result<String> {
+    let parse = |text| {
+        serde_json::from_str(text).map_err(|error| Error::Metadata(format!("metadata: {error}")))
+    };
+    let mut array: Map<String, Value> = parse(array)?;
+    let attributes: Map<String, Value> = parse(attributes)?;
+    array.insert("attributes".into(), attributes.into());
+    Ok(Value::from(array).to_string())
+}

@@ -1,0 +1,231 @@
+//! `ChunkPipeline`: codecs and a chunk shape, for zarr-python's own arrays.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use numpy::PyArrayDescr;
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use zarrs::array::ArrayMetadata;
+
+use crate::chunk::{Source, Spec, lengths};
+use crate::dtype::Kind;
+use crate::errors::Error;
+use crate::memory::Memory;
+use crate::pool;
+use crate::selection::{self, Axis, Transfer};
+
+/// The codecs of a chunk: reads and writes selections of many chunks at once.
+#[pyclass(frozen, module = "tempozarr._core")]
+pub struct ChunkPipeline {
+    spec: Spec,
+    shape: Vec<NonZeroU64>,
+    descr: Py<PyArrayDescr>,
+}
+
+/// A chunk's file and the transfer to do.
+struct Task {
+    path: PathBuf,
+    transfer: Transfer,
+}
+
+#[pymethods]
+impl ChunkPipeline {
+    #[new]
+    fn new(py: Python<'_>, metadata: &str) -> PyResult<Self> {
+        let unusable = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
+        let metadata = ArrayMetadata::try_from(metadata).map_err(|error| unusable(&error))?;
+        let array = pool::compute(py, || {
+            zarrs::array::Array::new_with_metadata(().into(), "/", metadata)
+                .map_err(|error| unusable(&error))
+        })?;
+        let spec = Spec::new(&array)?;
+        if !matches!(spec.kind, Kind::Fixed(..)) {
+            return Err(Error::Metadata(format!(
+                "data type {}: elements of variable length are not written here",
+                array.data_type()
+            ))
+            .into());
+        }
+        let origin = vec![0; array.dimensionality()];
+        Ok(Self {
+            shape: array
+                .chunk_shape(&origin)
+                .map_err(|error| unusable(&error))?,
+            descr: PyArrayDescr::new(py, spec.kind.dtype())?.unbind(),
+            spec,
+        })
+    }
+
+    /// The numpy dtype string of `out` and `value`.
+    #[getter]
+    fn dtype(&self) -> &str {
+        self.spec.kind.dtype()
+    }
+
+    /// Read `(path, chunk selection, out selection)` of many chunks into `out`; returns which
+    /// chunks exist.
+    fn read(
+        &self,
+        py: Python<'_>,
+        chunks: Vec<(PathBuf, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        out: &Bound<'_, PyAny>,
+        drop_axes: Vec<usize>,
+    ) -> PyResult<Vec<bool>> {
+        let out = Memory::write(out, self.descr.bind(py))?;
+        let tasks = chunks
+            .into_iter()
+            .map(|(path, chunk, array)| self.task(path, &chunk, &array, &out, &drop_axes))
+            .collect::<PyResult<Vec<_>>>()?;
+        let exists: Vec<_> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
+        let parallel = disjoint(&tasks, &out.shape);
+        pool::run(py, tasks.len(), parallel, |i, options| {
+            let task = &tasks[i];
+            let source = Source::open(&self.spec, &task.path, &self.shape)?;
+            exists[i].store(source.exists(), Ordering::Relaxed);
+            // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
+            unsafe { source.read(&task.transfer, &out, options) }
+        })?;
+        Ok(exists.into_iter().map(AtomicBool::into_inner).collect())
+    }
+
+    /// Write `(path, chunk selection, value selection, is complete)` of many chunks.
+    fn write(
+        &self,
+        py: Python<'_>,
+        chunks: Vec<(PathBuf, Bound<'_, PyAny>, Bound<'_, PyAny>, bool)>,
+        value: &Bound<'_, PyAny>,
+        drop_axes: Vec<usize>,
+        write_empty_chunks: bool,
+    ) -> PyResult<()> {
+        let value = Memory::read(value, self.descr.bind(py))?;
+        let tasks = chunks
+            .into_iter()
+            .map(|(path, chunk, array, complete)| {
+                Ok((
+                    self.task(path, &chunk, &array, &value, &drop_axes)?,
+                    complete,
+                ))
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        // Two updates of one file must follow each other.
+        let mut paths = HashSet::new();
+        let parallel = tasks.iter().all(|(task, _)| paths.insert(&task.path));
+        pool::run(py, tasks.len(), parallel, |i, options| {
+            let (Task { path, transfer }, complete) = &tasks[i];
+            self.spec.write(
+                path,
+                &self.shape,
+                transfer,
+                *complete,
+                &value,
+                write_empty_chunks,
+                options,
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Decode a whole chunk: a new array of the chunk's shape, in C order.
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let copied;
+        let data: &[u8] = if let Ok(bytes) = data.cast::<PyBytes>() {
+            bytes.as_bytes()
+        } else {
+            copied = PyBuffer::<u8>::get(data)?.to_vec(py)?;
+            &copied
+        };
+        let shape = lengths(&self.shape);
+        let array = py
+            .import("numpy")?
+            .call_method1("empty", (shape.clone(), self.descr.bind(py)))?;
+        let out = Memory::write(&array, self.descr.bind(py))?;
+        pool::compute(py, || {
+            let target: Vec<_> = shape.iter().map(|&len| 0..len).collect();
+            // SAFETY: the array is new: contiguous, and nobody else's.
+            unsafe {
+                self.spec.decode_into(
+                    "in memory",
+                    data,
+                    &self.shape,
+                    &out,
+                    (&shape, &target),
+                    &pool::options(),
+                )
+            }
+        })?;
+        Ok(array)
+    }
+
+    /// Encode a whole chunk.
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        chunk: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let value = Memory::read(chunk, self.descr.bind(py))?;
+        let shape = lengths(&self.shape);
+        value.expect_shape(&shape)?;
+        let encoded = pool::compute(py, || {
+            let bytes = value.to_c_order()?;
+            self.spec
+                .encode("in memory", bytes, &self.shape, &pool::options())
+        })?;
+        Ok(PyBytes::new(py, &encoded))
+    }
+}
+
+impl ChunkPipeline {
+    fn task(
+        &self,
+        path: PathBuf,
+        chunk: &Bound<'_, PyAny>,
+        array: &Bound<'_, PyAny>,
+        memory: &Memory,
+        drop_axes: &[usize],
+    ) -> PyResult<Task> {
+        let lengths: Vec<u64> = memory.shape.iter().map(|&len| len as u64).collect();
+        let transfer = selection::transfer(
+            chunk,
+            &self::lengths(&self.shape),
+            array,
+            &lengths,
+            drop_axes,
+        )?;
+        Ok(Task { path, transfer })
+    }
+}
+
+/// Whether no element of an array of that shape is named by two tasks.
+///
+/// The selections of zarr-python form a grid. That is what is checked: in each dimension the
+/// different selections share no index, and no two tasks combine the same ones.
+fn disjoint(tasks: &[Task], shape: &[usize]) -> bool {
+    let axes: Vec<_> = tasks
+        .iter()
+        .map(|task| task.transfer.array_axes())
+        .collect();
+    if axes.iter().any(|axes| axes.len() != shape.len()) {
+        return tasks.len() < 2;
+    }
+    let mut tuples = vec![Vec::with_capacity(shape.len()); tasks.len()];
+    for d in 0..shape.len() {
+        let mut numbers: HashMap<&Axis, usize> = HashMap::new();
+        for (tuple, axes) in tuples.iter_mut().zip(&axes) {
+            let next = numbers.len();
+            tuple.push(*numbers.entry(axes[d]).or_insert(next));
+        }
+        if !selection::distinct(numbers.into_keys()) {
+            return false;
+        }
+    }
+    let mut seen = HashSet::new();
+    tuples.into_iter().all(|tuple| seen.insert(tuple))
+}

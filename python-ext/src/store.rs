@@ -1,0 +1,212 @@
+//! Files: reads that are checked against the file's size, and writes that are seen whole or not.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOptions};
+use zarrs_storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
+use zarrs_storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey};
+
+/// One open file that is read by ranges.
+///
+/// Stored bytes say which ranges to read, so every range is checked against the file's size
+/// before anything is allocated for it.
+#[derive(Debug)]
+pub struct ChunkFile {
+    file: File,
+    size: u64,
+}
+
+impl ChunkFile {
+    /// Open `path`; `None` if there is no such file.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Ok(None);
+        }
+        let size = metadata.len();
+        Ok(Some(Self { file, size }))
+    }
+
+    /// The whole file, into `buffer`.
+    pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        buffer.try_reserve(usize::try_from(self.size).map_err(io::Error::other)?)?;
+        // A file that shrinks or grows while it is read is somebody else's write in place: what
+        // is read is bounded, and the codecs judge it.
+        (&self.file).take(self.size).read_to_end(buffer)?;
+        Ok(())
+    }
+
+    /// The bytes of `range`.
+    fn read_range(&self, range: ByteRange) -> Result<Vec<u8>, CodecError> {
+        let range =
+            within(range, self.size).ok_or_else(|| InvalidByteRangeError::new(range, self.size))?;
+        let length = usize::try_from(range.end - range.start)
+            .map_err(|_| CodecError::from("byte range exceeds the address space"))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(io::Error::from)?;
+        bytes.resize(length, 0);
+        read_exact_at(&self.file, &mut bytes, range.start)?;
+        Ok(bytes)
+    }
+}
+
+impl BytesPartialDecoderTraits for ChunkFile {
+    fn exists(&self) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
+    fn size_held(&self) -> usize {
+        0
+    }
+
+    fn partial_decode_many(
+        &self,
+        ranges: ByteRangeIterator,
+        _options: &CodecOptions,
+    ) -> Result<Option<Vec<ArrayBytesRaw<'_>>>, CodecError> {
+        ranges
+            .map(|range| Ok(self.read_range(range)?.into()))
+            .collect::<Result<_, CodecError>>()
+            .map(Some)
+    }
+
+    fn supports_partial_decode(&self) -> bool {
+        true
+    }
+}
+
+/// `range` in a file of `size` bytes, if it lies inside.
+fn within(range: ByteRange, size: u64) -> Option<Range<u64>> {
+    let range = match range {
+        ByteRange::FromStart(start, Some(length)) => start..start.checked_add(length)?,
+        ByteRange::FromStart(start, None) => start..size,
+        ByteRange::Suffix(length) => size.checked_sub(length)?..size,
+    };
+    (range.start <= range.end && range.end <= size).then_some(range)
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+        if n == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        bytes = &mut bytes[n..];
+        offset += n as u64;
+    }
+    Ok(())
+}
+
+/// The errors that mean "no such key", as zarr-python has it.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
+    )
+}
+
+/// A folder, as a store that zarrs opens arrays from.
+#[derive(Debug)]
+pub struct LocalStore {
+    root: PathBuf,
+}
+
+impl LocalStore {
+    /// The store in the folder `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The file of `key`.
+    pub fn path(&self, key: &StoreKey) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+}
+
+impl ReadableStorageTraits for LocalStore {
+    fn get_partial_many<'a>(
+        &'a self,
+        key: &StoreKey,
+        ranges: ByteRangeIterator<'a>,
+    ) -> Result<MaybeBytesIterator<'a>, StorageError> {
+        let Some(file) = ChunkFile::open(&self.path(key)).map_err(Arc::new)? else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(ranges.map(move |range| {
+            file.read_range(range)
+                .map(Bytes::from)
+                .map_err(|error| StorageError::Other(error.to_string()))
+        }))))
+    }
+
+    fn size_key(&self, key: &StoreKey) -> Result<Option<u64>, StorageError> {
+        Ok(ChunkFile::open(&self.path(key))
+            .map_err(Arc::new)?
+            .map(|file| file.size))
+    }
+
+    fn supports_get_partial(&self) -> bool {
+        true
+    }
+}
+
+/// Replace or create `path`: a reader sees the old bytes or the new ones, never a part.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let mut name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "not the path of a file"))?
+        .to_os_string();
+    // The process and a counter keep writers apart; the ending is zarr-python's own.
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{:x}-{number:x}.partial", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let create = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&temporary)
+    };
+    let mut file = match create() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(path))?;
+            create()?
+        }
+        result => result?,
+    };
+    let result = file.write_all(bytes).and_then(|()| {
+        drop(file);
+        fs::rename(&temporary, path)
+    });
+    if result.is_err() {
+        // The write has failed already; that error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Remove `path`; it is no error if it is not there.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if is_absent(&error) => Ok(()),
+        result => result,
+    }
+}
