@@ -4,6 +4,7 @@
 //! - `array`: `Array`, an array of a local store; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `chunk`: one chunk, read and written; `store`: its file; `dtype`: numpy's names;
+//! - `kernels`: filters on whole arrays, and aliases of codec names;
 //! - `pool`: the threads; `errors`: the Python exceptions.
 
 use pyo3::prelude::*;
@@ -12,6 +13,7 @@ mod array;
 mod chunk;
 mod dtype;
 mod errors;
+mod kernels;
 mod memory;
 mod pipeline;
 mod pool;
@@ -25,6 +27,8 @@ mod _core {
 
     #[pymodule_export]
     use super::array::Array;
+    #[pymodule_export]
+    use super::kernels::{register_alias, xor_decode, xor_encode};
     #[pymodule_export]
     use super::pipeline::ChunkPipeline;
     #[pymodule_export]

@@ -4,7 +4,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use numpy::{PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{
+    PyArrayDescr, PyArrayDescrMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PySlice, PyTuple};
 
@@ -503,6 +506,18 @@ fn unsupported(what: &str, selection: &Bound<'_, PyAny>) -> PyErr {
     Error::Unsupported(format!("{what}: {selection}")).into()
 }
 
+/// `array` as int64, if it holds integers.
+fn int64<'py>(
+    array: &Bound<'py, PyAny>,
+    dtype: &Bound<'py, PyArrayDescr>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match dtype.kind() {
+        // An index beyond int64 becomes negative, which is out of bounds as well.
+        b'i' | b'u' => array.call_method1("astype", ("int64",)),
+        _ => Err(Error::Type(format!("{dtype} is no integer type")).into()),
+    }
+}
+
 fn parse(selection: &Bound<'_, PyAny>, shape: &[u64]) -> PyResult<Numpy> {
     let entries: Vec<Bound<'_, PyAny>> = match selection.cast::<PyTuple>() {
         Ok(tuple) => tuple.iter().collect(),
@@ -530,9 +545,10 @@ fn parse(selection: &Bound<'_, PyAny>, shape: &[u64]) -> PyResult<Numpy> {
         } else if let Ok(array) = entry.cast::<PyUntypedArray>()
             && array.ndim() > 0
         {
-            let array: PyReadonlyArrayDyn<'_, i64> = entry
-                .extract()
-                .map_err(|_| unsupported("index array of another type than int64", selection))?;
+            let array = entry
+                .extract::<PyReadonlyArrayDyn<'_, i64>>()
+                .or_else(|_| int64(entry, &array.dtype())?.extract())
+                .map_err(|_| unsupported("index array that does not hold integers", selection))?;
             let indices = checked(array.as_array().iter(), len)
                 .map_err(|_| unsupported("index out of bounds", selection))?;
             dims.push((Axis::list(&indices), true));
