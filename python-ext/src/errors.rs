@@ -37,7 +37,7 @@ impl Error {
     pub fn codec(chunk: &str, error: &CodecError) -> Self {
         let message = format!("chunk {chunk}: {error}");
         match error {
-            CodecError::IOError(_) | CodecError::StorageError(_) => Self::Store(message),
+            CodecError::StorageError(_) => Self::Store(message),
             _ => Self::Codec(message),
         }
     }

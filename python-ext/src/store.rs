@@ -54,9 +54,13 @@ impl ChunkFile {
         let length = usize::try_from(range.end - range.start)
             .map_err(|_| CodecError::from("byte range exceeds the address space"))?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length).map_err(io::Error::from)?;
+        // A storage error, unlike the input/output errors of decompressors.
+        let failed = |error: io::Error| StorageError::from(Arc::new(error));
+        bytes
+            .try_reserve_exact(length)
+            .map_err(|error| failed(error.into()))?;
         bytes.resize(length, 0);
-        read_exact_at(&self.file, &mut bytes, range.start)?;
+        read_exact_at(&self.file, &mut bytes, range.start).map_err(failed)?;
         Ok(bytes)
     }
 }

@@ -466,7 +466,7 @@ def test_a_pipeline_writes_what_numpy_assigns(chunked, selection, drop, start):
     value = value.reshape(selected(chunk, selection, drop).shape) - 1
     expected[selection] = np.expand_dims(value, drop) if drop else value
     everything = tuple(slice(n) for n in value.shape)
-    pipe.write([(str(file), selection, everything, False)], np.asfortranarray(value), drop or (), False)
+    pipe.write([(str(file), selection, everything, False)], np.array(value, order="F"), drop or (), False)
     np.testing.assert_array_equal(pipe.decode(file.read_bytes()), expected)
     pipe.write([(str(file), selection, everything, False)], np.array(7, "f4"), drop or (), False)
     expected[selection] = 7
