@@ -161,7 +161,7 @@ def _bits(dtype: np.dtype, size: int, random: np.random.Generator) -> np.ndarray
 
 
 def create(case: Case, path: Path) -> zarr.Array:
-    """Create the array of `case` at `path` with the zarr-python and pipeline in force, and fill it."""
+    """Create the array of `case` at `path` with zarr-python as it is configured, and fill it."""
     v2 = case.zarr_format == 2
     as_codec = numcodecs.get_codec if v2 else dict
     extra: dict[str, Any] = dict(case.options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from goldens import FOLDER, goldens
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import Any
 
 import numcodecs
 import numpy as np
-import oracle
 import zarr
+
+import oracle
 from cases import Case, apply_edit, cases, create, expected
 from goldens import FOLDER, pack, same, to_json
 

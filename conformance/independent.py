@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import subprocess
 import sys
 import warnings
-from importlib.metadata import EntryPoints
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.metadata import Distribution
 
 
 def block(package: str) -> None:
-    """Make importing `package` fail and hide its entry points, before zarr-python looks for them."""
-    sys.modules[package] = None  # type: ignore[assignment] # "not importable", by the import system's rules
-    find = importlib.metadata.entry_points
+    """Make importing `package` fail, and hide its entry points; call it before importing zarr."""
+    sys.modules[package] = None  # type: ignore[assignment] # to the import system: not importable
+    find = importlib.metadata.distributions
 
-    def others(**select: Any) -> EntryPoints:
-        return EntryPoints(e for e in find(**select) if e.module.partition(".")[0] != package)
+    def others(**context: Any) -> Iterator[Distribution]:
+        return (found for found in find(**context) if found.metadata["Name"] != package)
 
-    importlib.metadata.entry_points = others
+    importlib.metadata.distributions = others  # type: ignore[assignment]
 
 
 def read_all(folder: Path) -> dict[str, Any]:
     """The values of every array in `folder`, or the error of those that cannot be read."""
-    import oracle
     import zarr
+
+    import oracle
     from goldens import to_json
 
     oracle.install()
@@ -41,6 +46,13 @@ def read_all(folder: Path) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - one failure must not hide the others
             results[store.name] = {"error": f"{type(error).__name__}: {error}"}
     return results
+
+
+def independent(folder: Path) -> dict[str, Any]:
+    """What `read_all` returns in a process of its own, in which tempozarr is blocked."""
+    command = [sys.executable, __file__, str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return json.loads(done.stdout)
 
 
 if __name__ == "__main__":

@@ -51,15 +51,18 @@ class TemporalXOR(ArrayArrayCodec):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make the codec that metadata describe."""
         configuration = {"axis": 0, "transform": "xor", **data.get("configuration", {})}
         if configuration.pop("transform") != "xor":
             raise ValueError(f"expected transform xor, got {data}")
         return cls(**configuration)
 
     def to_dict(self) -> dict[str, Any]:
+        """Describe the codec as metadata do."""
         return {"name": "temporal_xor", "configuration": {"axis": self.axis}}
 
     def compute_encoded_size(self, input_byte_length: int, _chunk_spec: ArraySpec) -> int:
+        """Return the length of what is encoded, which is that of what goes in."""
         return input_byte_length
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> NDBuffer:

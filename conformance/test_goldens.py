@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import oracle
 import pytest
 import tempozarr
 import zarr
-from goldens import same
+
+from goldens import goldens, same
+from independent import independent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def cannot(golden: Golden) -> bool:
 
 
 def selections(shape: tuple[int, ...]) -> list[Any]:
-    """numpy selections across the edges of chunks, for an array of `shape`."""
+    """Basic selections across the edges of chunks, for an array of `shape`."""
     if not shape:
         return [(), ...]
     length = shape[0]
@@ -51,9 +52,15 @@ def selections(shape: tuple[int, ...]) -> list[Any]:
         np.s_[..., 0:1],
         np.s_[length // 3 : length // 3 + 2, ...],
     ]
-    if length:
-        found += [0, -1, np.s_[-1:, ...], np.arange(length) % 2 == 0]
-    return found
+    return [*found, np.s_[-1:, ...]] if length else found
+
+
+def orthogonal(shape: tuple[int, ...]) -> list[Any]:
+    """Selections by index and by mask along the first dimension."""
+    if not shape or not shape[0]:
+        return []
+    mask = np.arange(shape[0]) % 2 == 0
+    return [mask, np.flatnonzero(mask)[::-1]]
 
 
 def test_open(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
@@ -68,7 +75,7 @@ def test_open(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
     expected = golden.expected
     assert array.shape == expected.shape
     assert same(array[...], expected)
-    for selection in selections(expected.shape):
+    for selection in selections(expected.shape) + orthogonal(expected.shape):
         assert same(array[selection], expected[selection]), selection
 
 
@@ -78,6 +85,8 @@ def test_pipeline(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
         pytest.skip(
             "zarr-python cannot read it: " + ZARR_CANNOT[zarr.__version__][golden.file.stem]
         )
+    if golden.file.stem == "numcodecs-fletcher32-odd":
+        pytest.xfail("zarrs and numcodecs compute different checksums of an odd length")
     expected = golden.expected
     is_text = expected.dtype.kind in "TO"
     native = not is_text and golden.file.stem not in not_yet
@@ -86,17 +95,31 @@ def test_pipeline(golden: Golden, store: Path, not_yet: dict[str, str]) -> None:
         assert same(array[...], expected)
         for selection in selections(expected.shape):
             assert same(array[selection], expected[selection]), selection
+        for selection in orthogonal(expected.shape):
+            assert same(array.oindex[selection], expected[selection]), selection
     if expected.size and not native and not is_text:
         with tempozarr.enable(strict=True), pytest.raises(tempozarr.TempozarrError):
             zarr.open_array(str(store), mode="r")[...]
 
 
-def test_zarr_python(golden: Golden, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def read_by_others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a zarr-python without tempozarr reads of every golden, by its name."""
+    folder = tmp_path_factory.mktemp("goldens")
+    for golden in goldens():
+        golden.unpack(folder / golden.name.replace("/", "!"))
+    return {name.replace("!", "/"): read for name, read in independent(folder).items()}
+
+
+def test_zarr_python(golden: Golden, read_by_others: dict[str, Any]) -> None:
     """The zarr-python of this environment reads it too, so a golden is no release's accident."""
     if cannot(golden):
-        pytest.skip(
-            "zarr-python cannot read it: " + ZARR_CANNOT[zarr.__version__][golden.file.stem]
-        )
-    with zarr.config.set({"codecs.temporal_xor": None}):
-        oracle.install()
+        assert read_by_others[golden.name] != golden.content["expected"], "it can: off the list"
+    else:
+        assert read_by_others[golden.name] == golden.content["expected"]
+
+
+def test_temporal_xor_of_the_wheel(golden: Golden, store: Path) -> None:
+    """The codec that zarr-python's own pipelines find by its entry points reads the same."""
+    if "temporal_xor" in repr(golden.content["store"]):
         assert same(zarr.open_array(str(store), mode="r")[...], golden.expected)
