@@ -74,7 +74,7 @@ def check_example(store: Path) -> None:
     print(books.tree(), end="\n\n")
     names = [f"{group}/{array}" for group, arrays in books.groups() for array, _ in arrays.arrays()]
     values = 0
-    for name in tqdm(names, "checking", leave=False):
+    for name in tqdm(names, "checking", leave=False, disable=None):
         expected = zarr.open_array(store / name, mode="r")[...]
         got = tempozarr.open_array(store / name)[...]
         check_equal(name, got, np.asarray(expected))
@@ -140,7 +140,9 @@ def write_large(store: Path, books: Path, arrays: dict[str, Tiled]) -> None:
     shutil.rmtree(store, ignore_errors=True)
     root = zarr.create_group(store)
     total = sum(a.nbytes for a in arrays.values())
-    with tqdm(total=total, desc="writing", unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(
+        total=total, desc="writing", unit="B", unit_scale=True, leave=False, disable=None
+    ) as bar:
         for name, tiled in arrays.items():
             real = zarr.open_array(books / name, mode="r")
             chunk_rows = 2 ** round(math.log2(CHUNK_BYTES / tiled.base[0].nbytes))
@@ -244,7 +246,7 @@ def race(store: Path, arrays: dict[str, Tiled], repeats: int) -> list[Result]:
     results = []
     # One untimed turn first: files into the page cache, imports and threads started.
     turns = (repeats + 1) * sum(len(readers(np.empty(0))) for _ in arrays)
-    with tqdm(total=turns, desc="timing", leave=False) as bar:
+    with tqdm(total=turns, desc="timing", leave=False, disable=None) as bar:
         for name, tiled in arrays.items():
             path = store / name
             out = np.zeros((tiled.rows, *tiled.base.shape[1:]), tiled.base.dtype)

@@ -18,7 +18,7 @@ tempozarr.enable()
 
 flow = zarr.open_array(BOOKS / "spot-btcusdt" / "flow", mode="r")
 bought, sold, _, _ = flow[-1]
-print(f"BTC bought {bought:.3f}, sold {sold:.3f} in {len(flow):,} rows")
+print(f"BTC bought {bought:.3f}, sold {sold:.3f} in {flow.shape[0]:,} rows")
 
 # The same for writing; `temporal_xor` is an ordinary zarr-python codec.
 with tempfile.TemporaryDirectory() as folder:
