@@ -6,6 +6,8 @@
 //! | Codec | Zarr V3 name | Zarr V2 id | Kind |
 //! |---|---|---|---|
 //! | [TemporalXOR](temporal_xor) | `temporal_xor` | `temporal_xor` | array->array |
+//! | [Delta](delta) | `numcodecs.delta` | `delta` | array->array |
+//! | [AsType](astype) | `numcodecs.astype` | `astype` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
@@ -29,15 +31,24 @@
     )
 )]
 
+pub mod astype;
+pub mod cast;
+pub mod delta;
+pub mod dtype;
+mod elements;
 mod guard;
 pub mod lz4;
 mod partial;
 mod registry;
 pub mod shuffle;
 pub mod temporal_xor;
+#[cfg(test)]
+mod testing;
 mod util;
 pub mod zstd;
 
+pub use astype::{AsTypeCodec, AsTypeConfiguration};
+pub use delta::{DeltaCodec, DeltaConfiguration};
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use registry::{codec_names, register, register_alias};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};

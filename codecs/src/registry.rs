@@ -8,13 +8,15 @@ use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
 use crate::guard::{bytes, sharding};
-use crate::{Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
+use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
 
 type Create = fn(&MetadataV3) -> Result<Codec, PluginCreateError>;
 
 /// The codecs of this crate by Zarr V3 name.
 const CODECS: &[(&str, Create)] = &[
     ("temporal_xor", TemporalXorCodec::create),
+    ("numcodecs.delta", DeltaCodec::create),
+    ("numcodecs.astype", AsTypeCodec::create),
     ("numcodecs.shuffle", ShuffleCodec::create),
     ("numcodecs.lz4", Lz4Codec::create),
     ("zstd", ZstdCodec::create),

@@ -1,0 +1,229 @@
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zarrs_chunk_grid::ArraySubset;
+use zarrs_codec::{
+    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
+    CodecOptions, CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_data_type::{DataType, FillValue};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::MetadataV2;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{PluginCreateError, ZarrVersion};
+
+use crate::cast::{Overflow, cast_bytes};
+use crate::dtype::{
+    NumericType, check_byte_order, check_width, configuration_for, parse_field, typed,
+};
+use crate::elements::fixed;
+use crate::partial::{PartialCodec, partial_coders};
+use crate::util;
+
+const NAME: &str = "numcodecs.astype";
+
+/// The configuration of [`AsTypeCodec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AsTypeConfiguration {
+    /// The type to store, as numpy writes it.
+    pub encode_dtype: String,
+    /// The type of the array; its data type, if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_dtype: Option<String>,
+}
+
+/// The `numcodecs.astype` codec.
+#[derive(Clone, Debug)]
+pub struct AsTypeCodec {
+    configuration: Configuration,
+    encode_dtype: NumericType,
+    decode_dtype: Option<NumericType>,
+}
+
+zarrs_plugin::impl_extension_aliases!(AsTypeCodec, v3: "numcodecs.astype", v2: "astype");
+
+inventory::submit! {
+    CodecPluginV3::new::<AsTypeCodec>()
+}
+
+inventory::submit! {
+    CodecPluginV2::new::<AsTypeCodec>()
+}
+
+impl CodecTraitsV3 for AsTypeCodec {
+    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+        let configuration = metadata.configuration().cloned().unwrap_or_default();
+        let codec = Self::from_metadata(ZarrVersion::V3, configuration)?;
+        Ok(Codec::ArrayToArray(Arc::new(codec)))
+    }
+}
+
+impl CodecTraitsV2 for AsTypeCodec {
+    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
+        let codec = Self::from_metadata(ZarrVersion::V2, metadata.configuration().clone())?;
+        Ok(Codec::ArrayToArray(Arc::new(codec)))
+    }
+}
+
+impl AsTypeCodec {
+    /// Create a codec from the configuration of Zarr V3 metadata.
+    ///
+    /// # Errors
+    /// Returns a [`PluginCreateError`] if a type is unknown or big-endian.
+    pub fn new(configuration: &AsTypeConfiguration) -> Result<Self, PluginCreateError> {
+        Self::from_metadata(ZarrVersion::V3, util::configuration(configuration))
+    }
+
+    fn from_metadata(
+        version: ZarrVersion,
+        configuration: Configuration,
+    ) -> Result<Self, PluginCreateError> {
+        let parsed: AsTypeConfiguration = typed(NAME, &configuration)?;
+        let encode_dtype = parse_field(NAME, "encode_dtype", &parsed.encode_dtype)?;
+        let decode_dtype = parsed
+            .decode_dtype
+            .map(|text| parse_field(NAME, "decode_dtype", &text))
+            .transpose()?;
+        check_byte_order(
+            NAME,
+            version,
+            ("decode_dtype", decode_dtype),
+            ("encode_dtype", encode_dtype),
+        )?;
+        Ok(Self {
+            configuration,
+            encode_dtype: encode_dtype.numeric,
+            decode_dtype: decode_dtype.map(|parsed| parsed.numeric),
+        })
+    }
+
+    /// The numeric type that an array of `data_type` is seen as.
+    fn decoded_type(&self, data_type: &DataType) -> Result<NumericType, CodecError> {
+        let Some(decode_dtype) = self.decode_dtype else {
+            return NumericType::of(data_type).ok_or_else(|| {
+                CodecError::Other(format!(
+                    "{NAME}: data type {data_type} is not supported, expected a bool, integer or \
+                     float type, or a decode_dtype of its width"
+                ))
+            });
+        };
+        check_width(NAME, "decode_dtype", decode_dtype, data_type)?;
+        Ok(decode_dtype)
+    }
+}
+
+impl CodecTraits for AsTypeCodec {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn configuration(
+        &self,
+        version: ZarrVersion,
+        _options: &CodecMetadataOptions,
+    ) -> Option<Configuration> {
+        Some(configuration_for(version, &self.configuration))
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        PartialDecoderCapability {
+            partial_read: true,
+            partial_decode: true,
+        }
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl ArrayCodecTraits for AsTypeCodec {
+    fn recommended_concurrency(
+        &self,
+        _shape: &[NonZeroU64],
+        _data_type: &DataType,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+}
+
+impl ArrayToArrayCodecTraits for AsTypeCodec {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {
+        self
+    }
+
+    fn encoded_data_type(&self, decoded_data_type: &DataType) -> Result<DataType, CodecError> {
+        self.decoded_type(decoded_data_type)?;
+        Ok(self.encode_dtype.data_type())
+    }
+
+    /// The fill value cast, or what of it the stored type can hold: an array opens although its
+    /// fill value (NaN into an integer, say) cannot be stored.
+    fn encoded_fill_value(
+        &self,
+        decoded_data_type: &DataType,
+        decoded_fill_value: &FillValue,
+    ) -> Result<FillValue, CodecError> {
+        let decoded = self.decoded_type(decoded_data_type)?;
+        let bytes = decoded_fill_value.as_ne_bytes();
+        let encoded = cast_bytes(bytes, decoded, self.encode_dtype, Overflow::Clamp);
+        Ok(FillValue::new(encoded.map_err(|error| error.to_string())?))
+    }
+
+    fn encode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        let decoded = self.decoded_type(data_type)?;
+        let bytes = fixed(bytes, shape, decoded)?;
+        if decoded == self.encode_dtype {
+            return Ok(bytes.into());
+        }
+        match cast_bytes(&bytes, decoded, self.encode_dtype, Overflow::Refuse) {
+            Ok(encoded) => Ok(encoded.into()),
+            Err(error) => Err(CodecError::Other(format!(
+                "{NAME}: {error}: nothing was stored; replace such values or choose an \
+                 encode_dtype that holds them"
+            ))),
+        }
+    }
+
+    fn decode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        let decoded = self.decoded_type(data_type)?;
+        let bytes = fixed(bytes, shape, self.encode_dtype)?;
+        if decoded == self.encode_dtype {
+            return Ok(bytes.into());
+        }
+        match cast_bytes(&bytes, self.encode_dtype, decoded, Overflow::Wrap) {
+            Ok(decoded) => Ok(decoded.into()),
+            Err(error) => Err(CodecError::Other(format!(
+                "{NAME}: cannot decode a chunk: stored {error}"
+            ))),
+        }
+    }
+
+    partial_coders!();
+}
+
+impl PartialCodec for AsTypeCodec {
+    /// The region itself: elements do not depend on each other.
+    fn dependency(&self, region: &ArraySubset, _shape: &[u64]) -> ArraySubset {
+        region.clone()
+    }
+}

@@ -1,0 +1,273 @@
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use zarrs_chunk_grid::ArraySubset;
+use zarrs_codec::{
+    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
+    CodecOptions, CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_data_type::{DataType, FillValue};
+use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::MetadataV2;
+use zarrs_metadata::v3::MetadataV3;
+use zarrs_plugin::{PluginCreateError, ZarrVersion};
+
+use super::kernel;
+use crate::cast::{Overflow, cast_bytes};
+use crate::dtype::{
+    NumericType, NumpyType, check_byte_order, check_width, configuration_for, dispatch,
+    parse_field, typed,
+};
+use crate::elements::{fixed, with_elements_mut};
+use crate::partial::{PartialCodec, partial_coders};
+use crate::util;
+
+const NAME: &str = "numcodecs.delta";
+
+/// The configuration of [`DeltaCodec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeltaConfiguration {
+    /// The type to compute differences in, as numpy writes it.
+    pub dtype: String,
+    /// The type to store them in; the same, if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub astype: Option<String>,
+}
+
+/// The `numcodecs.delta` codec.
+#[derive(Debug)]
+pub struct DeltaCodec {
+    configuration: Configuration,
+    dtype: NumericType,
+    astype: NumericType,
+    warned: AtomicBool,
+}
+
+zarrs_plugin::impl_extension_aliases!(DeltaCodec, v3: "numcodecs.delta", v2: "delta");
+
+inventory::submit! {
+    CodecPluginV3::new::<DeltaCodec>()
+}
+
+inventory::submit! {
+    CodecPluginV2::new::<DeltaCodec>()
+}
+
+impl CodecTraitsV3 for DeltaCodec {
+    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+        let configuration = metadata.configuration().cloned().unwrap_or_default();
+        let codec = Self::from_metadata(ZarrVersion::V3, configuration)?;
+        Ok(Codec::ArrayToArray(Arc::new(codec)))
+    }
+}
+
+impl CodecTraitsV2 for DeltaCodec {
+    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
+        let codec = Self::from_metadata(ZarrVersion::V2, metadata.configuration().clone())?;
+        Ok(Codec::ArrayToArray(Arc::new(codec)))
+    }
+}
+
+impl DeltaCodec {
+    /// Create a codec from the configuration of Zarr V3 metadata.
+    ///
+    /// # Errors
+    /// Returns a [`PluginCreateError`] if a type is unknown, bool or big-endian.
+    pub fn new(configuration: &DeltaConfiguration) -> Result<Self, PluginCreateError> {
+        Self::from_metadata(ZarrVersion::V3, util::configuration(configuration))
+    }
+
+    fn from_metadata(
+        version: ZarrVersion,
+        configuration: Configuration,
+    ) -> Result<Self, PluginCreateError> {
+        let parsed: DeltaConfiguration = typed(NAME, &configuration)?;
+        let dtype = number("dtype", &parsed.dtype)?;
+        let astype = match &parsed.astype {
+            Some(astype) => number("astype", astype)?,
+            None => dtype,
+        };
+        check_byte_order(NAME, version, ("dtype", Some(dtype)), ("astype", astype))?;
+        Ok(Self {
+            configuration,
+            dtype: dtype.numeric,
+            astype: astype.numeric,
+            warned: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A type that has differences: bool has none.
+fn number(field: &str, text: &str) -> Result<NumpyType, PluginCreateError> {
+    let parsed = parse_field(NAME, field, text)?;
+    if parsed.numeric == NumericType::Bool {
+        return Err(PluginCreateError::Other(format!(
+            "{NAME}: {field} {text:?} has no differences that restore it, expected an integer or \
+             float type; \"|u1\" works on the bits of a bool"
+        )));
+    }
+    Ok(parsed)
+}
+
+/// The type that numpy's `cumsum` adds `term`s up in before it casts each sum to `sum`: that of
+/// both. Not so for integers: these wrap, so that the bits of `sum` are enough, and are right even
+/// where numpy leaves them for float64 (int64 with uint64).
+fn sum_type(sum: NumericType, term: NumericType) -> NumericType {
+    use NumericType::{Float16, Float32, Float64};
+    let float_for = |numeric: NumericType| match numeric.size() {
+        _ if numeric.is_float() => numeric,
+        1 => Float16,
+        2 => Float32,
+        _ => Float64,
+    };
+    if sum.is_integer() && term.is_integer() {
+        return sum;
+    }
+    let (sum, term) = (float_for(sum), float_for(term));
+    if sum.size() < term.size() { term } else { sum }
+}
+
+impl CodecTraits for DeltaCodec {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+
+    fn configuration(
+        &self,
+        version: ZarrVersion,
+        _options: &CodecMetadataOptions,
+    ) -> Option<Configuration> {
+        Some(configuration_for(version, &self.configuration))
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        PartialDecoderCapability {
+            partial_read: true,
+            partial_decode: true,
+        }
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl ArrayCodecTraits for DeltaCodec {
+    fn recommended_concurrency(
+        &self,
+        _shape: &[NonZeroU64],
+        _data_type: &DataType,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        Ok(RecommendedConcurrency::new_maximum(1))
+    }
+}
+
+impl ArrayToArrayCodecTraits for DeltaCodec {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {
+        self
+    }
+
+    fn encoded_data_type(&self, decoded_data_type: &DataType) -> Result<DataType, CodecError> {
+        check_width(NAME, "dtype", self.dtype, decoded_data_type)?;
+        Ok(self.astype.data_type())
+    }
+
+    /// The fill value itself, as zarr-python has it, although a chunk full of it is not encoded
+    /// as one: where the two could be confused, `PartialCoder` looks whether the chunk exists.
+    fn encoded_fill_value(
+        &self,
+        decoded_data_type: &DataType,
+        decoded_fill_value: &FillValue,
+    ) -> Result<FillValue, CodecError> {
+        check_width(NAME, "dtype", self.dtype, decoded_data_type)?;
+        let bytes = decoded_fill_value.as_ne_bytes();
+        let encoded = cast_bytes(bytes, self.dtype, self.astype, Overflow::Clamp);
+        Ok(FillValue::new(encoded.map_err(|error| error.to_string())?))
+    }
+
+    fn encode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        check_width(NAME, "dtype", self.dtype, data_type)?;
+        let mut bytes = fixed(bytes, shape, self.dtype)?;
+        if self.dtype.is_float() && !self.warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "{NAME}: differences of {} are rounded, so other values will be read back; \
+                 temporal_xor is lossless",
+                self.dtype.name()
+            );
+        }
+        dispatch!(self.dtype, T => {
+            with_elements_mut::<T, _>(bytes.to_mut(), kernel::encode);
+        }, bool => ());
+        if self.astype == self.dtype {
+            return Ok(bytes.into());
+        }
+        // numcodecs, too, refuses a first element that does not fit, and wraps differences.
+        let first = &bytes[..self.dtype.size()];
+        cast_bytes(first, self.dtype, self.astype, Overflow::Refuse)
+            .and_then(|_| cast_bytes(&bytes, self.dtype, self.astype, Overflow::Wrap))
+            .map(ArrayBytes::from)
+            .map_err(|error| {
+                CodecError::Other(format!(
+                    "{NAME}: {error} in the differences: nothing was stored; choose a wider astype"
+                ))
+            })
+    }
+
+    fn decode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        _fill_value: &FillValue,
+        _options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        check_width(NAME, "dtype", self.dtype, data_type)?;
+        let mut bytes = fixed(bytes, shape, self.astype)?;
+        let cast = |bytes: &[u8], from, to| match cast_bytes(bytes, from, to, Overflow::Wrap) {
+            Ok(cast) => Ok(Cow::Owned(cast)),
+            Err(error) => Err(CodecError::Other(format!(
+                "{NAME}: cannot decode a chunk: {error} in the sums"
+            ))),
+        };
+        let sum_type = sum_type(self.dtype, self.astype);
+        if self.astype != sum_type {
+            bytes = cast(&bytes, self.astype, sum_type)?;
+        }
+        dispatch!(sum_type, T => {
+            with_elements_mut::<T, _>(bytes.to_mut(), kernel::decode);
+        }, bool => ());
+        if self.dtype != sum_type {
+            bytes = cast(&bytes, sum_type, self.dtype)?;
+        }
+        Ok(bytes.into())
+    }
+
+    partial_coders!();
+}
+
+impl PartialCodec for DeltaCodec {
+    /// Everything before the region's last element in C order, rounded up to whole rows.
+    fn dependency(&self, region: &ArraySubset, shape: &[u64]) -> ArraySubset {
+        let mut ranges = region.to_ranges();
+        let mut whole = false;
+        for (range, length) in ranges.iter_mut().zip(shape) {
+            *range = 0..if whole { *length } else { range.end };
+            whole |= range.end > 1;
+        }
+        ranges.into()
+    }
+}
