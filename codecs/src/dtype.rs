@@ -9,6 +9,7 @@ use zarrs::array::data_type;
 use zarrs_codec::CodecError;
 use zarrs_data_type::DataType;
 use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::{ArrayMetadataV2, DataTypeMetadataV2};
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 /// One element of numpy's bool: zero is false, every other byte is true.
@@ -268,6 +269,35 @@ pub(crate) fn check_byte_order(
     }
 }
 
+/// Check what a codec cannot see: that the types of a Zarr V2 array's `delta` and `astype` filters
+/// have the array's own byte order. numcodecs takes them as they are, and zarrs would read other
+/// values; so whoever opens a Zarr V2 array asks here first.
+///
+/// # Errors
+/// Returns a [`PluginCreateError`] that names the first filter and type that do not.
+pub fn check_v2_byte_order(metadata: &ArrayMetadataV2) -> Result<(), PluginCreateError> {
+    let DataTypeMetadataV2::Simple(array) = &metadata.dtype else {
+        return Ok(());
+    };
+    let filters = metadata.filters.iter().flatten();
+    for filter in filters.filter(|filter| ["delta", "astype"].contains(&filter.id())) {
+        for (field, value) in filter.configuration().iter() {
+            let text = value.as_str().unwrap_or_default();
+            let differs = NumpyType::parse(text).is_some_and(|parsed| {
+                parsed.numeric.size() > 1 && parsed.big_endian != array.starts_with('>')
+            });
+            if differs && !array.starts_with('|') {
+                return Err(PluginCreateError::Other(format!(
+                    "{}: {field} {text:?} differs in byte order from the array's data type \
+                     {array:?}, expected the same",
+                    filter.id()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A codec's configuration as it was parsed, for metadata of `version`: Zarr V3 has no big-endian
 /// types, and needs none (see [`check_byte_order`]).
 pub(crate) fn configuration_for(
@@ -300,7 +330,10 @@ pub(crate) fn typed<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
-    use super::{NumericType, NumpyType};
+    use serde_json::json;
+
+    use super::{NumericType, NumpyType, check_v2_byte_order};
+    use crate::testing::v2;
 
     #[test]
     fn every_type_has_its_names() {
@@ -326,6 +359,35 @@ mod tests {
                 "|b1", "|i1", "<i2", "<i4", "<i8", "|u1", "<u2", "<u4", "<u8", "<f2", "<f4", "<f8"
             ]
         );
+    }
+
+    #[test]
+    fn filters_of_another_byte_order_are_errors() {
+        let check = |dtype, filter| {
+            let metadata = serde_json::from_value(v2(dtype, &[filter])).unwrap();
+            check_v2_byte_order(&metadata).map_err(|error| error.to_string())
+        };
+        let delta = |dtype, astype| json!({"id": "delta", "dtype": dtype, "astype": astype});
+        for (array, dtype, astype) in [
+            (">i4", ">i4", ">i2"),
+            ("<i4", "<i4", "|i1"),
+            (">i4", ">i4", "|i1"),
+            ("|u1", "u1", "<i2"),
+        ] {
+            check(array, delta(dtype, astype)).unwrap();
+        }
+        for (array, dtype) in [(">i4", "<i4"), ("<i4", ">i4"), (">i4", "i4")] {
+            assert_eq!(
+                check(array, delta(dtype, dtype)).unwrap_err(),
+                format!(
+                    "delta: astype {dtype:?} differs in byte order from the array's data type \
+                     {array:?}, expected the same"
+                )
+            );
+        }
+        let filter = json!({"id": "astype", "encode_dtype": "<f4", "decode_dtype": ">f8"});
+        assert!(check(">f8", filter).is_err());
+        check("<i4", json!({"id": "fixedscaleoffset", "dtype": ">f8"})).unwrap();
     }
 
     /// `np.dtype(text).str`
