@@ -24,7 +24,7 @@ use crate::store::LocalStore;
 /// One array of a local store. It never changes; threads share it freely.
 #[pyclass(frozen, module = "tempozarr._core")]
 pub struct Array {
-    array: zarrs::array::Array<LocalStore>,
+    stored: zarrs::array::Array<LocalStore>,
     spec: Spec,
     grid: Grid,
     metadata: String,
@@ -47,7 +47,7 @@ impl Array {
         };
         Ok(Self {
             grid: Grid::new(array.chunk_grid(), &spec),
-            array,
+            stored: array,
             spec,
             metadata,
             descr,
@@ -57,14 +57,14 @@ impl Array {
     /// Length of each dimension.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.array.shape())
+        PyTuple::new(py, self.stored.shape())
     }
 
     /// Shape of a subchunk where the array is sharded, else of a chunk (of the first one, if they
     /// differ).
     #[getter]
     fn chunks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        match self.subchunk() {
+        match self.spec.subchunk() {
             Some(shape) => PyTuple::new(py, shape),
             None => PyTuple::new(py, self.grid.first_chunk()),
         }
@@ -73,7 +73,8 @@ impl Array {
     /// Shape of a shard, or None.
     #[getter]
     fn shards<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        self.subchunk()
+        self.spec
+            .subchunk()
             .map(|_| PyTuple::new(py, self.grid.first_chunk()))
             .transpose()
     }
@@ -99,7 +100,7 @@ impl Array {
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let out = self.out(py, out)?;
-        let axes = selection::orthogonal(selection, self.array.shape())?;
+        let axes = selection::orthogonal(selection, self.stored.shape())?;
         let counts: Vec<_> = axes.iter().map(|axis| axis.len() as u64).collect();
         out.expect_shape(&counts)?;
         self.read_axes(py, &axes, &|source, transfer, options| {
@@ -116,7 +117,7 @@ impl Array {
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let out = self.out(py, out)?;
-        let points = selection::coordinates(coords, self.array.shape())?;
+        let points = selection::coordinates(coords, self.stored.shape())?;
         out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
         let groups = self.grid.group(&points)?;
         pool::run(py, groups.len(), true, |i, options| {
@@ -144,7 +145,7 @@ impl Array {
             ))
             .into());
         }
-        let axes = selection::orthogonal(selection, self.array.shape())?;
+        let axes = selection::orthogonal(selection, self.stored.shape())?;
         let shape: Vec<_> = axes.iter().map(Axis::len).collect();
         let count = shape
             .iter()
@@ -209,17 +210,18 @@ impl Array {
         let counts: Vec<_> = parts.iter().map(Vec::len).collect();
         let chunks = product(&counts)?;
         pool::run(py, chunks, true, |i, options| {
-            let parts: Vec<_> = std::iter::zip(&parts, unravel(i, &counts))
+            let parts: Vec<_> = std::iter::zip(&parts, selection::unravel(i, &counts))
                 .map(|(parts, i)| &parts[i])
                 .collect();
             let chunk: Vec<_> = parts.iter().map(|part| part.chunk).collect();
             let counts: Vec<_> = parts.iter().map(|part| part.pieces.len()).collect();
             self.read_chunk(&chunk, |source| {
                 pool::spread(product(&counts)?, options, |j, options| {
-                    let pieces = std::iter::zip(&parts, unravel(j, &counts)).map(|(part, j)| {
-                        let (chunk, out) = &part.pieces[j];
-                        (chunk.clone(), Some(out.clone()))
-                    });
+                    let pieces =
+                        std::iter::zip(&parts, selection::unravel(j, &counts)).map(|(part, j)| {
+                            let (chunk, out) = &part.pieces[j];
+                            (chunk.clone(), Some(out.clone()))
+                        });
                     read(source, &Transfer::Grid(pieces.collect()), options)
                 })
             })
@@ -233,32 +235,17 @@ impl Array {
         read: impl FnOnce(&Source<'_>) -> Result<()>,
     ) -> Result<()> {
         let shape = self
-            .array
+            .stored
             .chunk_shape(chunk)
             .map_err(|error| Error::Metadata(error.to_string()))?;
-        let path = self.array.storage().path(&self.array.chunk_key(chunk));
+        let path = self.stored.storage().path(&self.stored.chunk_key(chunk));
         read(&Source::open(&self.spec, &path, &shape)?)
-    }
-
-    /// The subchunk shape, where zarr-python has one: sharding is the only codec.
-    fn subchunk(&self) -> Option<Vec<u64>> {
-        let ArrayMetadata::V3(metadata) = self.array.metadata() else {
-            return None;
-        };
-        let [codec] = metadata.codecs.as_slice() else {
-            return None;
-        };
-        if codec.name() != "sharding_indexed" {
-            return None;
-        }
-        let shape = codec.configuration()?.get("chunk_shape")?;
-        shape.as_array()?.iter().map(Value::as_u64).collect()
     }
 }
 
 /// How an array is cut into chunks, one dimension at a time.
 struct Grid {
-    grid: ChunkGrid,
+    chunks: ChunkGrid,
     /// The shape of every chunk, unless they differ.
     regular: Option<Vec<u64>>,
     /// What one read serves in a chunk, if that is less than the chunk.
@@ -284,14 +271,14 @@ impl Grid {
                 .map(|shape| (spec.granule(&shape), lengths(&shape)))
                 .filter(|(granule, shape)| granule != shape)
                 .map(|(granule, _)| granule),
-            grid: grid.clone(),
+            chunks: grid.clone(),
         }
     }
 
     fn first_chunk(&self) -> Vec<u64> {
         self.regular.clone().unwrap_or_else(|| {
-            let origin = vec![0; self.grid.dimensionality()];
-            let shape = self.grid.chunk_shape(&origin).ok().flatten();
+            let origin = vec![0; self.chunks.dimensionality()];
+            let shape = self.chunks.chunk_shape(&origin).ok().flatten();
             shape.as_deref().map(lengths).unwrap_or_default()
         })
     }
@@ -318,13 +305,13 @@ impl Grid {
 
     fn irregular(&self, d: usize, index: u64) -> Option<(u64, u64, u64)> {
         let at = |i| {
-            let mut indices = vec![0; self.grid.dimensionality()];
+            let mut indices = vec![0; self.chunks.dimensionality()];
             indices[d] = i;
             indices
         };
-        let chunk = self.grid.chunk_indices(&at(index)).ok()??[d];
-        let origin = self.grid.chunk_origin(&at(chunk)).ok()??[d];
-        let len = self.grid.chunk_shape(&at(chunk)).ok()??[d];
+        let chunk = self.chunks.chunk_indices(&at(index)).ok()??[d];
+        let origin = self.chunks.chunk_origin(&at(chunk)).ok()??[d];
+        let len = self.chunks.chunk_shape(&at(chunk)).ok()??[d];
         Some((chunk, origin, len.get()))
     }
 
@@ -373,16 +360,6 @@ fn product(counts: &[usize]) -> Result<usize> {
         .iter()
         .try_fold(1_usize, |product, &count| product.checked_mul(count))
         .ok_or_else(|| Error::Value("the selection meets more than 2^64 chunks".into()))
-}
-
-/// Item `i` of the product of that many items per dimension, the last dimension fastest.
-fn unravel(mut i: usize, counts: &[usize]) -> Vec<usize> {
-    let mut indices = vec![0; counts.len()];
-    for (index, count) in std::iter::zip(&mut indices, counts).rev() {
-        *index = i % count;
-        i /= count;
-    }
-    indices
 }
 
 /// Open the array, and read its metadata as it is stored.

@@ -20,6 +20,7 @@ use crate::errors::{Error, Result};
 use crate::memory::Memory;
 use crate::scatter::{self, Dim, Offsets};
 use crate::selection::Transfer;
+use crate::shard::Sharding;
 use crate::store::{self, ChunkFile};
 
 /// How the elements of an array are stored.
@@ -31,7 +32,22 @@ pub struct Spec {
     /// The type in Python.
     pub kind: Kind,
     /// Bytes per element in memory: of the element, or of a [`Handle`] to text or bytes.
-    item: usize,
+    pub item: usize,
+    /// How shards are written.
+    sharding: Option<Sharding>,
+}
+
+/// What to write to a chunk.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// Which elements of the chunk, and of `value`.
+    pub transfer: &'a Transfer,
+    /// Whether the others do not matter: they get the fill value. Else they keep theirs.
+    pub complete: bool,
+    /// The new values.
+    pub value: &'a Memory,
+    /// Whether a chunk of nothing but the fill value is stored.
+    pub write_empty_chunks: bool,
 }
 
 /// An element of variable length while it is moved about: which block it is in, and where.
@@ -57,7 +73,15 @@ impl Spec {
             fill_value: array.fill_value().clone(),
             kind,
             item,
+            sharding: Sharding::new(array.metadata()),
         })
+    }
+
+    /// The shape of a subchunk, if sharding is the only codec.
+    pub fn subchunk(&self) -> Option<Vec<u64>> {
+        self.sharding
+            .as_ref()
+            .map(|sharding| lengths(&sharding.subchunk))
     }
 
     /// The shape of what one read of a chunk of that shape serves: its subchunks, if it has any.
@@ -139,7 +163,24 @@ impl Spec {
         shape: &[NonZeroU64],
         options: &CodecOptions,
     ) -> Result<Vec<u8>> {
-        self.codecs
+        // Threads inside would store subchunks in the order in which they end.
+        let options = options.with_concurrent_target(1);
+        self.encode_with(&self.codecs, name, chunk, shape, &options)
+    }
+
+    /// Encode a whole chunk, or a subchunk, with these codecs.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub fn encode_with(
+        &self,
+        codecs: &CodecChain,
+        name: &str,
+        chunk: Vec<u8>,
+        shape: &[NonZeroU64],
+        options: &CodecOptions,
+    ) -> Result<Vec<u8>> {
+        codecs
             .encode(
                 chunk.into(),
                 shape,
@@ -151,8 +192,7 @@ impl Spec {
             .map_err(|error| Error::codec(name, &error))
     }
 
-    /// Write what `transfer` names of the chunk at `path` from `value`. What it does not name
-    /// keeps its value, or gets the fill value if `complete` says that it does not matter.
+    /// Update the chunk at `path`.
     ///
     /// # Errors
     /// [`Error::Store`] or [`Error::Codec`], with the path; the file is then as it was.
@@ -160,35 +200,69 @@ impl Spec {
         &self,
         path: &Path,
         shape: &[NonZeroU64],
-        transfer: &Transfer,
-        complete: bool,
-        value: &Memory,
-        write_empty_chunks: bool,
+        update: &Update<'_>,
         options: &CodecOptions,
     ) -> Result<()> {
         let name = path.display().to_string();
-        let whole = whole(shape);
-        let bytes = size(&whole, self.item)?;
-        let mut chunk = if complete || transfer.covers(&lengths(shape)) {
-            self.filled(bytes)?
+        let complete = update.complete || update.transfer.covers(&whole(shape));
+        let old = if complete {
+            None
         } else {
-            let source = Source::open(self, path, shape)?;
-            match source.file {
-                Some(_) => fixed(&source.name, source.decode(&whole, options)?, bytes)?,
-                None => self.filled(bytes)?,
+            Some(Source::open(self, path, shape)?).filter(Source::exists)
+        };
+        let encoded = self.updated(&name, shape, old.as_ref(), update, options)?;
+        match encoded {
+            Some(bytes) => store::write_atomic(path, &bytes),
+            None => store::remove(path),
+        }
+        .map_err(|error| store_error(&name, &error))
+    }
+
+    /// The encoded chunk after an update; `None` if it does not need to be stored.
+    ///
+    /// # Errors
+    /// [`Error::Store`] or [`Error::Codec`], with `name`.
+    pub fn updated(
+        &self,
+        name: &str,
+        shape: &[NonZeroU64],
+        old: Option<&Source<'_>>,
+        update: &Update<'_>,
+        options: &CodecOptions,
+    ) -> Result<Option<Vec<u8>>> {
+        if let Some(sharding) = &self.sharding {
+            return sharding.update(self, name, shape, old, update, options);
+        }
+        let chunk = self.merge(name, old, &whole(shape), update, options)?;
+        if !update.write_empty_chunks && self.is_fill(&chunk) {
+            return Ok(None);
+        }
+        self.encode(name, chunk, shape, options).map(Some)
+    }
+
+    /// The values of a box of the chunk after an update.
+    pub fn merge(
+        &self,
+        name: &str,
+        old: Option<&Source<'_>>,
+        region: &[Range<u64>],
+        update: &Update<'_>,
+        options: &CodecOptions,
+    ) -> Result<Vec<u8>> {
+        let bytes = size(region, self.item)?;
+        let mut block = match old {
+            Some(old) if !update.transfer.covers(region) => {
+                fixed(name, old.decode(region, options)?, bytes)?
             }
+            _ => self.filled(bytes)?,
         };
-        let dims = transfer.dims(&whole, &value.strides, self.item);
+        let value = update.value;
+        let dims = update.transfer.dims(region, &value.strides, self.item);
         let dims = dims.into_iter().map(Dim::reversed).collect();
-        // SAFETY: the indices on the chunk's side were checked against its shape, those on the
-        // other side against the shape of `value`; the chunk is ours alone.
-        unsafe { scatter::copy(value.as_ptr(), chunk.as_mut_ptr(), dims, self.item) };
-        let result = if !write_empty_chunks && self.is_fill(&chunk) {
-            store::remove(path)
-        } else {
-            store::write_atomic(path, &self.encode(&name, chunk, shape, options)?)
-        };
-        result.map_err(|error| store_error(&name, &error))
+        // SAFETY: the indices on the chunk's side lie in the region, those on the other side were
+        // checked against the shape of `value`; the block is ours alone.
+        unsafe { scatter::copy(value.as_ptr(), block.as_mut_ptr(), dims, self.item) };
+        Ok(block)
     }
 
     /// That many bytes of fill value.
@@ -206,7 +280,7 @@ impl Spec {
     }
 
     /// Whether every element has the bits of the fill value: -0.0 is not 0.0, and NaN is NaN.
-    fn is_fill(&self, chunk: &[u8]) -> bool {
+    pub fn is_fill(&self, chunk: &[u8]) -> bool {
         // The first element equals the fill value, and each one the one before it.
         chunk.is_empty()
             || (chunk.starts_with(self.fill_value.as_ne_bytes())
@@ -423,6 +497,18 @@ impl<'a> Source<'a> {
         result
     }
 
+    /// The encoded bytes of the chunk.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self.file()?.read_into(&mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(error) => Err(store_error(&self.name, &error)),
+        }
+    }
+
     fn file(&self) -> Result<&Arc<ChunkFile>> {
         self.file
             .as_ref()
@@ -507,7 +593,7 @@ pub fn lengths(shape: &[NonZeroU64]) -> Vec<u64> {
 }
 
 /// Bytes of the elements of a box.
-fn size(region: &[Range<u64>], item: usize) -> Result<usize> {
+pub fn size(region: &[Range<u64>], item: usize) -> Result<usize> {
     region
         .iter()
         .try_fold(item as u64, |size, range| {

@@ -3,9 +3,14 @@
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
 //! - `array`: `Array`, an array of a local store; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
-//! - `chunk`: one chunk, read and written; `store`: its file; `dtype`: numpy's names;
+//! - `chunk`: one chunk, read and written; `shard`: one that is cut further; `store`: its file; `dtype`: numpy's names;
 //! - `kernels`: filters on whole arrays, and aliases of codec names;
 //! - `pool`: the threads; `errors`: the Python exceptions.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "addresses have 64 bits, which is asserted below"
+)]
 
 use pyo3::prelude::*;
 
@@ -19,7 +24,10 @@ mod pipeline;
 mod pool;
 mod scatter;
 mod selection;
+mod shard;
 mod store;
+
+const _: () = assert!(usize::BITS == 64, "tempozarr runs on 64-bit machines");
 
 #[pymodule]
 mod _core {

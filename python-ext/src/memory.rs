@@ -3,9 +3,7 @@
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
 
-use crate::chunk::zeros;
 use crate::errors::{Error, Result};
-use crate::scatter::{self, Dim, Offsets};
 
 /// The memory of a numpy array that the caller keeps alive during the call.
 ///
@@ -117,26 +115,6 @@ impl Memory {
     pub fn bytes(&self) -> usize {
         // It is the size of an array that exists.
         self.shape.iter().product::<usize>() * self.item
-    }
-
-    /// The elements in C order.
-    ///
-    /// # Errors
-    /// [`Error::Codec`] if there is not as much memory.
-    pub fn to_c_order(&self) -> Result<Vec<u8>> {
-        let mut bytes = zeros(self.bytes())?;
-        let step = |stride| Offsets::Step { start: 0, stride };
-        let dims = std::iter::zip(&self.strides, c_strides(&self.shape, self.item))
-            .zip(&self.shape)
-            .map(|((&from, to), &len)| Dim {
-                len,
-                from: step(from),
-                to: step(to),
-            })
-            .collect();
-        // SAFETY: every element of this array, and as many of a new block.
-        unsafe { scatter::copy(self.data, bytes.as_mut_ptr(), dims, self.item) };
-        Ok(bytes)
     }
 
     /// Whether two elements may share memory: sorted by stride, each dimension must step over

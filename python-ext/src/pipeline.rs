@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zarrs::array::ArrayMetadata;
 
-use crate::chunk::{Source, Spec, lengths};
+use crate::chunk::{Source, Spec, Update, lengths};
 use crate::dtype::Kind;
 use crate::errors::Error;
 use crate::memory::Memory;
@@ -33,6 +33,10 @@ struct Task {
 }
 
 #[pymethods]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments are extracted from Python objects"
+)]
 impl ChunkPipeline {
     #[new]
     fn new(py: Python<'_>, metadata: &str) -> PyResult<Self> {
@@ -116,15 +120,13 @@ impl ChunkPipeline {
         let parallel = tasks.iter().all(|(task, _)| paths.insert(&task.path));
         pool::run(py, tasks.len(), parallel, |i, options| {
             let (Task { path, transfer }, complete) = &tasks[i];
-            self.spec.write(
-                path,
-                &self.shape,
+            let update = Update {
                 transfer,
-                *complete,
-                &value,
+                complete: *complete,
+                value: &value,
                 write_empty_chunks,
-                options,
-            )
+            };
+            self.spec.write(path, &self.shape, &update, options)
         })?;
         Ok(())
     }
@@ -174,11 +176,16 @@ impl ChunkPipeline {
         let shape = lengths(&self.shape);
         value.expect_shape(&shape)?;
         let encoded = pool::compute(py, || {
-            let bytes = value.to_c_order()?;
+            let update = Update {
+                transfer: &Transfer::all(&value.shape),
+                complete: true,
+                value: &value,
+                write_empty_chunks: true,
+            };
             self.spec
-                .encode("in memory", bytes, &self.shape, &pool::options())
+                .updated("in memory", &self.shape, None, &update, &pool::options())
         })?;
-        Ok(PyBytes::new(py, &encoded))
+        Ok(PyBytes::new(py, &encoded.unwrap_or_default()))
     }
 }
 

@@ -18,7 +18,7 @@ static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 struct Pool {
     process: u32,
     threads: usize,
-    pool: Arc<ThreadPool>,
+    workers: Arc<ThreadPool>,
 }
 
 /// Set the number of threads that read and write; 0 means one per core.
@@ -43,7 +43,7 @@ fn pool(_py: Python<'_>) -> Result<Arc<ThreadPool>> {
     let mut current = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = current.as_ref() {
         if found.process == process && found.threads == threads {
-            return Ok(Arc::clone(&found.pool));
+            return Ok(Arc::clone(&found.workers));
         }
         if found.process != process {
             // After a fork its threads do not exist here, and dropping it would wait for them.
@@ -59,7 +59,7 @@ fn pool(_py: Python<'_>) -> Result<Arc<ThreadPool>> {
     *current = Some(Pool {
         process,
         threads,
-        pool: Arc::clone(&pool),
+        workers: Arc::clone(&pool),
     });
     Ok(pool)
 }

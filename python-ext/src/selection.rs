@@ -176,6 +176,12 @@ pub enum Transfer {
 }
 
 impl Transfer {
+    /// All of a chunk, and of an array of the same shape.
+    pub fn all(shape: &[usize]) -> Self {
+        let axis = |&len| (Axis::all(len), Some(Axis::all(len)));
+        Self::Grid(shape.iter().map(axis).collect())
+    }
+
     /// The smallest box of the chunk that holds everything.
     pub fn region(&self) -> Vec<Range<u64>> {
         match self {
@@ -207,11 +213,13 @@ impl Transfer {
             .collect()
     }
 
-    /// Whether every element of a chunk of that shape is named.
-    pub fn covers(&self, shape: &[u64]) -> bool {
+    /// Whether every element of that box of the chunk is named.
+    pub fn covers(&self, region: &[Range<u64>]) -> bool {
         let Self::Grid(dims) = self else { return false };
-        std::iter::zip(dims, shape).all(|((chunk, _), &len)| match chunk {
-            Axis::Range { count, .. } => *count as u64 == len,
+        std::iter::zip(dims, region).all(|((chunk, _), range)| match chunk {
+            Axis::Range { .. } => {
+                chunk.bounds() == *range && chunk.len() as u64 == range.end - range.start
+            }
             Axis::List(_) => false,
         })
     }
@@ -355,6 +363,16 @@ pub fn project(axis: &Axis, mut locate: impl FnMut(u64) -> Result<Cell>) -> Resu
         }
     }
     Ok(parts)
+}
+
+/// Item `i` of the product of that many items per dimension, the last dimension fastest.
+pub fn unravel(mut i: usize, counts: &[usize]) -> Vec<usize> {
+    let mut indices = vec![0; counts.len()];
+    for (index, count) in std::iter::zip(&mut indices, counts).rev() {
+        *index = i % count;
+        i /= count;
+    }
+    indices
 }
 
 /// Parse one entry per dimension: `(start, count, step)` or a 1-D int64 array.
@@ -536,7 +554,7 @@ fn parse(selection: &Bound<'_, PyAny>, shape: &[u64]) -> PyResult<Numpy> {
             )?;
             let axis = Axis::range(
                 range.start as i64,
-                range.slicelength as i64,
+                range.slicelength.cast_signed() as i64,
                 range.step as i64,
                 len,
             )
