@@ -186,7 +186,7 @@ def read_zarr(pipeline: str) -> Reader:
 
 
 def read_dropin(path: Path) -> np.ndarray:
-    """Read with zarr-python after `tempozarr.enable()`; an error if tempozarr leaves it the work."""
+    """Read with zarr-python after `tempozarr.enable()`; an error if that changes nothing."""
     with tempozarr.enable(strict=True):
         return np.asarray(zarr.open_array(path, mode="r")[...])
 
