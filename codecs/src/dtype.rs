@@ -380,7 +380,7 @@ mod tests {
             assert_eq!(
                 check(array, delta(dtype, dtype)).unwrap_err(),
                 format!(
-                    "delta: astype {dtype:?} differs in byte order from the array's data type \
+                    "delta: dtype {dtype:?} differs in byte order from the array's data type \
                      {array:?}, expected the same"
                 )
             );
