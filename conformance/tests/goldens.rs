@@ -213,7 +213,9 @@ fn encoding_again_gives_the_same() {
 fn writing_parts_gives_the_same() {
     for_each_golden(|golden| {
         let array = golden.open()?;
-        if !golden.lossless || array.data_type().fixed_size().is_none() {
+        // A chunk of NaT, the fill value, has differences that the narrow type cannot hold.
+        let is_refused = golden.name.ends_with("/delta-view-M8-narrow");
+        if is_refused || !golden.lossless || array.data_type().fixed_size().is_none() {
             return Ok(());
         }
         for partial_encoding in [false, true] {
