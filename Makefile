@@ -16,7 +16,8 @@ PYTHONS = $(eval PYTHONS := $(foreach v,$(SUPPORTED),$(if $(shell $(FIND_PYTHON)
 # The one that demo and lint use: the newest, so that they meet the newest zarr-python.
 PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED)))
 
-PYTEST := -m pytest -c python-ext/pyproject.toml python-ext/tests conformance
+# Each has a conftest.py, so each is a run of its own.
+SUITES := python-ext/tests conformance
 TOOLS := .venv/tools
 VENV = .venv/py$(PYTHON)
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
@@ -54,10 +55,10 @@ test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
 
 .PHONY: test-python
 test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found
-	@for v in $(PYTHONS); do \
-		echo "== Python $$v"; \
-		.venv/py$$v/bin/python $(PYTEST) $(ARGS); \
-	done
+	@for v in $(PYTHONS); do for suite in $(SUITES); do \
+		echo "== Python $$v: $$suite"; \
+		.venv/py$$v/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . $$suite $(ARGS); \
+	done; done
 	@echo "Tested on Python $(PYTHONS); not here: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none missing)."
 ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
