@@ -102,6 +102,29 @@ impl DeltaCodec {
     }
 }
 
+impl DeltaCodec {
+    /// Check that the stored differences, cast back, are those of the values.
+    fn check_restores(&self, encoded: &[u8], differences: &[u8]) -> Result<(), CodecError> {
+        let restored = cast_bytes(encoded, self.astype, self.dtype, Overflow::Wrap)
+            .map_err(|error| error.to_string())?;
+        if restored == differences {
+            return Ok(());
+        }
+        let same = restored
+            .iter()
+            .zip(differences)
+            .take_while(|(a, b)| a == b)
+            .count();
+        Err(CodecError::Other(format!(
+            "{NAME}: the difference of elements {} and {} does not fit {}: nothing was stored; \
+             choose a wider astype",
+            same / self.dtype.size() - 1,
+            same / self.dtype.size(),
+            self.astype.name()
+        )))
+    }
+}
+
 /// A type that has differences: bool has none.
 fn number(field: &str, text: &str) -> Result<NumpyType, PluginCreateError> {
     let parsed = parse_field(NAME, field, text)?;
@@ -215,16 +238,20 @@ impl ArrayToArrayCodecTraits for DeltaCodec {
         if self.astype == self.dtype {
             return Ok(bytes.into());
         }
-        // numcodecs, too, refuses a first element that does not fit, and wraps differences.
+        // numcodecs, too, refuses a first element that does not fit; it wraps the differences, from
+        // which not every sum comes back.
         let first = &bytes[..self.dtype.size()];
-        cast_bytes(first, self.dtype, self.astype, Overflow::Refuse)
+        let encoded = cast_bytes(first, self.dtype, self.astype, Overflow::Refuse)
             .and_then(|_| cast_bytes(&bytes, self.dtype, self.astype, Overflow::Wrap))
-            .map(ArrayBytes::from)
             .map_err(|error| {
                 CodecError::Other(format!(
                     "{NAME}: {error} in the differences: nothing was stored; choose a wider astype"
                 ))
-            })
+            })?;
+        if self.dtype.is_integer() && self.astype.is_integer() {
+            self.check_restores(&encoded, &bytes)?;
+        }
+        Ok(encoded.into())
     }
 
     fn decode<'a>(
