@@ -1,7 +1,7 @@
 //! Files: reads that are checked against the file's size, and writes that are seen whole or not.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,12 +39,12 @@ impl ChunkFile {
 
     /// The whole file, into `buffer`.
     pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        buffer.clear();
-        buffer.try_reserve(usize::try_from(self.size).map_err(io::Error::other)?)?;
-        // A file that shrinks or grows while it is read is somebody else's write in place: what
-        // is read is bounded, and the codecs judge it.
-        (&self.file).take(self.size).read_to_end(buffer)?;
-        Ok(())
+        let size = usize::try_from(self.size).map_err(io::Error::other)?;
+        buffer.try_reserve(size.saturating_sub(buffer.len()))?;
+        // What the buffer holds is overwritten: only its growth needs zeros.
+        buffer.resize(size, 0);
+        // By position: the file may have been read before, and may be shared.
+        read_exact_at(&self.file, buffer, 0)
     }
 
     /// The bytes of `range`.
