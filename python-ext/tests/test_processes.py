@@ -6,6 +6,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -109,12 +110,13 @@ def ticks_during(run: Any) -> int:
         while running:
             ticks += 1
             started.set()
+            time.sleep(0)  # offers the GIL, and waits until it is offered back
 
     thread = threading.Thread(target=tick)
     interval = sys.getswitchinterval()
     thread.start()
     started.wait()
-    # From now on nobody takes the GIL away: whoever else runs was let through.
+    # From now on nobody's GIL is taken away: a tick means that it was released.
     sys.setswitchinterval(1000)
     try:
         before = ticks

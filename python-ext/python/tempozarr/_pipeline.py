@@ -271,15 +271,16 @@ def _check_dtype(prepared: _core.ChunkPipeline, array: NDArray[Any]) -> None:
 
 
 def _plain(selection: Any) -> Any:
-    """Turn masks into indices, which mean the same."""
-    if type(selection) is tuple and any(
-        isinstance(s, np.ndarray) and s.dtype == np.bool_ for s in selection
-    ):
-        return tuple(
-            s.nonzero()[0] if isinstance(s, np.ndarray) and s.dtype == np.bool_ else s
-            for s in selection
-        )
-    return selection
+    """Turn masks and unsigned indices into signed indices, which mean the same."""
+    if type(selection) is not tuple:
+        return _signed(selection)
+    return tuple(map(_signed, selection))
+
+
+def _signed(item: Any) -> Any:
+    if isinstance(item, np.ndarray) and item.dtype.kind in "bu":
+        return item.nonzero()[0] if item.dtype == np.bool_ else item.astype(np.intp)
+    return item
 
 
 async def _in_thread(run: Any) -> None:
