@@ -522,7 +522,7 @@ def _edges() -> Iterator[Case]:
         *(("u8", 2**64 - 1), ("i8", -(2**63)), ("?", True), ("c8", 1 - 2j)),
         *(
             ("c16", complex("nan+infj")),
-            ("M8[ns]", np.datetime64("NaT")),
+            ("M8[ns]", np.datetime64("NaT", "ns")),
             ("m8[s]", np.timedelta64(-5, "s")),
         ),
     ]
@@ -641,6 +641,17 @@ def _v2() -> Iterator[Case]:
     )
     yield Case("v2-order-f", "f4", (5, 4), (3, 3), order="F", compressors=(zstd,), **v2)
     yield Case("v2-order-f-3d", ">i4", (5, 4, 3), (3, 3, 3), order="F", **v2)
+    swapped = ({"id": "delta", "dtype": ">i4"},)
+    yield Case("v2-delta-big-endian", ">i4", (5, 4), (3, 3), filters=swapped, **v2)
+    for name, dtype, only in (
+        ("delta", "i4", {"id": "delta", "dtype": "<i4"}),
+        ("astype", "i4", {"id": "astype", "encode_dtype": "<i8", "decode_dtype": "<i4"}),
+        ("shuffle", "f4", {"id": "shuffle", "elementsize": 4}),
+    ):
+        fortran: dict[str, Any] = {"shape": (5, 4), "chunks": (3, 3), "order": "F", **v2}
+        yield Case(f"v2-order-f-{name}", dtype, **fortran, filters=(only,))
+    for dtype in ("<U3", ">U3", "S3"):
+        yield Case(f"v2-fixed-{_label(dtype)}", dtype, (5,), (3,), **v2)
     yield Case("v2-separator-slash", "f4", (5, 4), (3, 3), separator="/", **v2)
     yield Case("v2-missing", "i4", (9,), (4,), written=np.s_[:3], fill_value=42, **v2)
     yield Case("v2-fill-nan", "f4", (9,), (4,), written=np.s_[:3], fill_value=float("nan"), **v2)

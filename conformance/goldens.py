@@ -85,7 +85,8 @@ def to_json(values: np.ndarray) -> dict[str, Any]:
     if values.dtype.kind == "O":
         return {"dtype": "O", "shape": shape, "values": [v.hex() for v in values.ravel()]}
     little = values.astype(values.dtype.newbyteorder("<"))
-    dtype = little.dtype.str if little.dtype.names is None else little.dtype.descr
+    names = little.dtype.names
+    dtype = [list(field) for field in little.dtype.descr] if names else little.dtype.str
     return {"dtype": dtype, "shape": shape, "data": little.tobytes().hex()}
 
 

@@ -1,4 +1,4 @@
-"""Metadata that cannot be used (`bad_metadata.json`): a named error, at the latest at the first read."""
+"""Metadata that cannot be used (`bad_metadata.json`): a named error, at the first read at last."""
 
 from __future__ import annotations
 

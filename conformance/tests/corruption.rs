@@ -5,6 +5,8 @@
 //! Goldens are the seeds, so every chain that has a golden is tried. The allocator of this test
 //! binary counts (memory that C libraries take for themselves is not seen by it).
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,8 +54,8 @@ unsafe impl GlobalAlloc for Counting {
 /// One test at a time: the count is the process's.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     static QUIET: Once = Once::new();
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     QUIET.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {

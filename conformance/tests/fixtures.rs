@@ -1,5 +1,7 @@
 //! numcodecs' published fixtures: what its codecs make of given arrays, and back.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;

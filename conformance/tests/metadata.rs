@@ -2,6 +2,8 @@
 //! what was found, when the array is opened. Only what depends on the shape of chunks comes out at
 //! the first read, because zarrs tells codecs nothing of it before.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
