@@ -38,6 +38,10 @@ ARRAYS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
     "time": (ramp(9, dtype="i8").view("M8[ns]"), {"chunks": (4,)}),
     "text": (words(7).astype("U9"), {"chunks": (3,)}),
     "strings": (words(7, 2).astype(np.dtypes.StringDType()), {"chunks": (3, 2)}),
+    "blobs": (
+        np.array([b"x" * (i % 5) for i in range(7)], object),
+        {"chunks": (3,), "dtype": "variable_length_bytes"},
+    ),
     "big_endian": (ramp(6, 3).astype(">f4"), {"chunks": (4, 2)}),
     "memory_f": (ramp(6, 5), {"chunks": (4, 2), "config": {"order": "F"}}),
     "v2": (ramp(7, 5), {"chunks": (3, 2), "zarr_format": 2}),
@@ -45,6 +49,10 @@ ARRAYS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
     "v2_big_endian": (ramp(7, 5).astype(">i4"), {"chunks": (3, 2), "zarr_format": 2}),
     "v2_big_endian_text": (words(7).astype(">U9"), {"chunks": (3,), "zarr_format": 2}),
     "v2_bytes": (words(7).astype("S9"), {"chunks": (3,), "zarr_format": 2}),
+    "v2_strings": (
+        words(7).astype(np.dtypes.StringDType()),
+        {"chunks": (3,), "zarr_format": 2},
+    ),
     "v2_filters": (
         ramp(11, dtype="i4"),
         {
@@ -62,7 +70,8 @@ def create(path: Path | str, name: str, **changes: Any) -> zarr.Array[Any]:
     """Create array `name` of the table, without writing to it."""
     data, options = ARRAYS[name]
     dtype = "string" if data.dtype.kind == "T" else data.dtype
-    return zarr.create_array(str(path), shape=data.shape, dtype=dtype, **(options | changes))
+    settings: dict[str, Any] = {"shape": data.shape, "dtype": dtype} | options | changes
+    return zarr.create_array(str(path), **settings)
 
 
 def equal(got: Any, want: Any) -> None:

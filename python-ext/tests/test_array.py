@@ -129,7 +129,9 @@ def test_repr(stores: Path) -> None:
     assert repr(tempozarr.open_array(stores / "sharded")) == (
         f"<tempozarr.Array {stores / 'sharded'} (13, 5) float64, chunks (2, 3), shards (6, 6)>"
     )
-    assert repr(tempozarr.open(stores)).startswith(f"<tempozarr.Group {stores}: big_endian, bool, ")
+    assert repr(tempozarr.open(stores)).startswith(
+        f"<tempozarr.Group {stores}: big_endian, blobs, "
+    )
 
 
 def test_copies_and_pickles(stores: Path) -> None:
