@@ -298,6 +298,13 @@ def machine() -> str:
     )
 
 
+def warn_if_busy() -> None:
+    """Say so if other programs are using the processor: their times are in ours."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > 1 + cores / 2:
+        print(f"(The load is {load:.1f} on {cores} cores: expect noisy times.)\n")
+
+
 # -- the story ---------------------------------------------------------------------------------
 
 
@@ -326,6 +333,7 @@ def main() -> int:
         arrays = large_arrays(BOOKS, args.symbol, args.size)
         large = args.output / f"{args.symbol}-{args.size:.0f}MB.zarr"
         write_large(large, BOOKS / args.symbol, arrays)
+        warn_if_busy()
         results = race(large, arrays, args.repeats)
     except DifferenceError as failed:
         print(f"CHECK FAILED: {failed}", file=sys.stderr)
