@@ -10,10 +10,15 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 import tempozarr
 from tempozarr.codecs import TemporalXOR
+
+# How long an example takes is the machine's business.
+settings.register_profile("tempozarr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tempozarr")
 
 DEFAULT_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 

@@ -298,6 +298,16 @@ _strict = _STRICT_BY_DEFAULT
 _before = _ZARRS_OWN
 
 
+def _renew_lock() -> None:
+    """Forget a lock that a thread held which a fork left behind."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _count(way: str, reason: str | None = None) -> None:
     if reason is not None and _strict:
         raise TempozarrError(
