@@ -13,7 +13,8 @@
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
 //!
 //! It also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
-//! are checked, and `gzip`, `zlib`, `bz2` and `blosc` decode no more than the metadata allows.
+//! and the lengths in `vlen-utf8`, `vlen-bytes` and `pcodec` chunks are checked, and `gzip`, `zlib`,
+//! `bz2` and `blosc` decode no more than the metadata allows.
 //!
 //! Each codec is a room of its own: a card that says what it is (the module's documentation), its
 //! configuration, kernels over plain slices that know nothing of zarrs, and the zarrs traits on top.

@@ -1,38 +1,64 @@
-//! Which name makes which codec: one run-time plugin answers for every codec of this crate.
+//! Which name makes which codec: one run-time plugin for each version of the metadata answers for
+//! every codec of this crate.
 
 use std::collections::HashMap;
 use std::sync::{Once, PoisonError, RwLock};
 
-use zarrs_codec::{Codec, CodecRuntimePluginV3, CodecTraitsV3, register_codec_v3};
+use zarrs_codec::{
+    Codec, CodecRuntimePluginV2, CodecRuntimePluginV3, CodecTraitsV2, CodecTraitsV3,
+    register_codec_v2, register_codec_v3,
+};
+use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
-use crate::guard::{bytes, sharding};
+use crate::guard::{array, bytes, sharding};
 use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
 
-type Create = fn(&MetadataV3) -> Result<Codec, PluginCreateError>;
+type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
 
 /// The codecs of this crate by Zarr V3 name.
-const CODECS: &[(&str, Create)] = &[
-    ("temporal_xor", TemporalXorCodec::create),
-    ("numcodecs.delta", DeltaCodec::create),
-    ("numcodecs.astype", AsTypeCodec::create),
-    ("numcodecs.shuffle", ShuffleCodec::create),
-    ("numcodecs.lz4", Lz4Codec::create),
-    ("zstd", ZstdCodec::create),
-    ("numcodecs.zstd", ZstdCodec::create),
+const CODECS: &[(&str, Create<MetadataV3>)] = &[
+    ("temporal_xor", <TemporalXorCodec as CodecTraitsV3>::create),
+    ("numcodecs.delta", <DeltaCodec as CodecTraitsV3>::create),
+    ("numcodecs.astype", <AsTypeCodec as CodecTraitsV3>::create),
+    ("numcodecs.shuffle", <ShuffleCodec as CodecTraitsV3>::create),
+    ("numcodecs.lz4", <Lz4Codec as CodecTraitsV3>::create),
+    ("zstd", <ZstdCodec as CodecTraitsV3>::create),
+    ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
 ];
 
-/// Codecs of zarrs that [`register`] puts a guard in front of.
-const GUARDED: &[(&str, Create)] = &[
+/// Codecs of zarrs that [`register`] puts a guard in front of, by Zarr V3 name.
+const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("blosc", bytes::blosc),
     ("crc32c", bytes::crc32c),
     ("gzip", bytes::gzip),
     ("numcodecs.adler32", bytes::adler32),
     ("numcodecs.bz2", bytes::bz2),
     ("numcodecs.fletcher32", bytes::fletcher32),
+    ("numcodecs.pcodec", array::pcodec),
     ("numcodecs.zlib", bytes::zlib),
     ("sharding_indexed", sharding::create),
+    ("vlen-bytes", array::vlen_bytes),
+    ("vlen-utf8", array::vlen_utf8),
+];
+
+/// The codecs of this crate, and guarded ones of zarrs, by Zarr V2 id.
+const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
+    ("temporal_xor", <TemporalXorCodec as CodecTraitsV2>::create),
+    ("delta", <DeltaCodec as CodecTraitsV2>::create),
+    ("astype", <AsTypeCodec as CodecTraitsV2>::create),
+    ("shuffle", <ShuffleCodec as CodecTraitsV2>::create),
+    ("lz4", <Lz4Codec as CodecTraitsV2>::create),
+    ("zstd", <ZstdCodec as CodecTraitsV2>::create),
+    ("adler32", bytes::adler32),
+    ("bz2", bytes::bz2),
+    ("fletcher32", bytes::fletcher32),
+    ("gzip", bytes::gzip),
+    ("pcodec", array::pcodec),
+    ("vlen-bytes", array::vlen_bytes),
+    ("vlen-utf8", array::vlen_utf8),
+    ("zlib", bytes::zlib),
 ];
 
 /// Alias to codec name.
@@ -50,13 +76,12 @@ pub fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         register_codec_v3(CodecRuntimePluginV3::new(
-            |name| find(name).is_some(),
-            |metadata: &MetadataV3| {
-                let name = metadata.name();
-                let create = find(name)
-                    .ok_or_else(|| PluginUnsupportedError::new(name.into(), "codec".into()))?;
-                create(metadata)
-            },
+            |name| find_v3(name).is_some(),
+            |metadata: &MetadataV3| create(find_v3, metadata.name(), metadata),
+        ));
+        register_codec_v2(CodecRuntimePluginV2::new(
+            |id| find(&[CODECS_V2], id).is_some(),
+            |metadata: &MetadataV2| create(|id| find(&[CODECS_V2], id), metadata.id(), metadata),
         ));
     });
 }
@@ -90,13 +115,28 @@ pub fn register_alias(alias: &str, name: &str) -> Result<(), PluginUnsupportedEr
     Ok(())
 }
 
-fn find(name: &str) -> Option<Create> {
+fn create<Metadata>(
+    find: impl FnOnce(&str) -> Option<Create<Metadata>>,
+    name: &str,
+    metadata: &Metadata,
+) -> Result<Codec, PluginCreateError> {
+    match find(name) {
+        Some(create) => create(metadata),
+        None => Err(PluginUnsupportedError::new(name.into(), "codec".into()).into()),
+    }
+}
+
+fn find_v3(name: &str) -> Option<Create<MetadataV3>> {
     let aliases = ALIASES.read().unwrap_or_else(PoisonError::into_inner);
     let name = aliases
         .as_ref()
         .and_then(|aliases| aliases.get(name))
         .map_or(name, String::as_str);
-    let mut codecs = CODECS.iter().chain(GUARDED);
+    find(&[CODECS, GUARDED], name)
+}
+
+fn find<Metadata>(tables: &[&[(&str, Create<Metadata>)]], name: &str) -> Option<Create<Metadata>> {
+    let mut codecs = tables.iter().copied().flatten();
     let (_, create) = codecs.find(|(known, _)| *known == name)?;
     Some(*create)
 }

@@ -24,10 +24,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
-    CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV3, InvalidBytesLengthError,
-    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+    CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    InvalidBytesLengthError, PartialDecoderCapability, PartialEncoderCapability,
+    RecommendedConcurrency,
 };
 use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
@@ -48,6 +50,9 @@ pub struct ZstdConfiguration {
     pub checksum: Option<bool>,
 }
 
+/// The levels that zstd has.
+const LEVELS: std::ops::RangeInclusive<i32> = -131_072..=22;
+
 /// The `zstd` codec.
 #[derive(Clone, Debug)]
 pub struct ZstdCodec {
@@ -62,17 +67,14 @@ thread_local! {
 
 impl CodecTraitsV3 for ZstdCodec {
     fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-        let configuration: ZstdConfiguration = metadata.to_typed_configuration()?;
-        if !(-131_072..=22).contains(&configuration.level) {
-            return Err(PluginCreateError::Other(format!(
-                "zstd: level {} is out of range, expected -131072 <= level <= 22",
-                configuration.level,
-            )));
-        }
-        Ok(Codec::BytesToBytes(Arc::new(Self {
-            name: metadata.name().to_owned().into(),
-            configuration,
-        })))
+        let name = metadata.name().to_owned();
+        Self::named(name.into(), metadata.to_typed_configuration()?)
+    }
+}
+
+impl CodecTraitsV2 for ZstdCodec {
+    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
+        Self::named("numcodecs.zstd".into(), metadata.to_typed_configuration()?)
     }
 }
 
@@ -87,6 +89,22 @@ impl ExtensionName for ZstdCodec {
 }
 
 impl ZstdCodec {
+    fn named(
+        name: Cow<'static, str>,
+        configuration: ZstdConfiguration,
+    ) -> Result<Codec, PluginCreateError> {
+        if !LEVELS.contains(&configuration.level) {
+            return Err(PluginCreateError::Other(format!(
+                "zstd: level {} is out of range, expected -131072 <= level <= 22",
+                configuration.level,
+            )));
+        }
+        Ok(Codec::BytesToBytes(Arc::new(Self {
+            name,
+            configuration,
+        })))
+    }
+
     /// Compress at `level` (-131072 to 22; others are clamped), with a checksum per frame if
     /// `checksum`.
     #[must_use]
@@ -94,7 +112,7 @@ impl ZstdCodec {
         Self {
             name: "zstd".into(),
             configuration: ZstdConfiguration {
-                level: level.clamp(-131_072, 22),
+                level: level.clamp(*LEVELS.start(), *LEVELS.end()),
                 checksum: Some(checksum),
             },
         }
@@ -308,7 +326,7 @@ mod tests {
             r#"{"name":"numcodecs.zstd","configuration":{"level":1}}"#,
         ] {
             let metadata: MetadataV3 = serde_json::from_str(json).unwrap();
-            let codec = ZstdCodec::create(&metadata).unwrap();
+            let codec = <ZstdCodec as CodecTraitsV3>::create(&metadata).unwrap();
             let written = MetadataV3::new_with_configuration(
                 codec.name_v3().unwrap(),
                 codec
@@ -322,7 +340,8 @@ mod tests {
     #[test]
     fn names_a_level_out_of_range() {
         let json = r#"{"name":"zstd","configuration":{"level":23,"checksum":true}}"#;
-        let error = ZstdCodec::create(&serde_json::from_str(json).unwrap()).unwrap_err();
+        let error =
+            <ZstdCodec as CodecTraitsV3>::create(&serde_json::from_str(json).unwrap()).unwrap_err();
         assert!(
             error.to_string().contains("level 23 is out of range"),
             "{error}"

@@ -12,13 +12,13 @@ use zarrs::array::codec::{
 };
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
-    CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV3, PartialDecoderCapability,
+    CodecMetadataOptions, CodecOptions, CodecTraits, PartialDecoderCapability,
     PartialEncoderCapability, RecommendedConcurrency,
 };
 use zarrs_metadata::Configuration;
-use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
+use super::CreateFrom;
 use crate::util::WHOLE_CHUNK;
 
 /// How a guarded codec decodes.
@@ -30,12 +30,17 @@ enum Decode {
     Blosc,
     /// By zarrs: the output is never larger than the input.
     Checksum,
+    /// Here, and encoded here: zarrs leaves an odd last byte out of the checksum.
+    Fletcher32,
 }
 
 macro_rules! guards {
     ($($create:ident: $codec:ty, $decode:expr;)*) => {$(
-        pub(crate) fn $create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-            guard(<$codec>::create(metadata)?, $decode)
+        pub(crate) fn $create<M>(metadata: &M) -> Result<Codec, PluginCreateError>
+        where
+            $codec: CreateFrom<M>,
+        {
+            guard(<$codec>::create_from(metadata)?, $decode)
         }
     )*};
 }
@@ -47,7 +52,7 @@ guards! {
     blosc: BloscCodec, Decode::Blosc;
     crc32c: Crc32cCodec, Decode::Checksum;
     adler32: Adler32Codec, Decode::Checksum;
-    fletcher32: Fletcher32Codec, Decode::Checksum;
+    fletcher32: Fletcher32Codec, Decode::Fletcher32;
 }
 
 fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
@@ -137,6 +142,12 @@ impl BytesToBytesCodecTraits for Guard {
         decoded_value: ArrayBytesRaw<'a>,
         options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        if let Decode::Fletcher32 = self.decode {
+            let checksum = fletcher32_of(&decoded_value).to_le_bytes();
+            let mut encoded = decoded_value.into_owned();
+            encoded.extend(checksum);
+            return Ok(encoded.into());
+        }
         self.codec.encode(decoded_value, options)
     }
 
@@ -155,6 +166,7 @@ impl BytesToBytesCodecTraits for Guard {
             }
             Decode::Blosc => self.excess(blosc_length(&encoded_value)?, bound)?,
             Decode::Checksum => {}
+            Decode::Fletcher32 => return check_fletcher32(encoded_value, options),
         }
         self.codec
             .decode(encoded_value, decoded_representation, options)
@@ -177,8 +189,46 @@ fn blosc_length(encoded: &[u8]) -> Result<u64, CodecError> {
     Ok(u32::from_le_bytes(*length).into())
 }
 
+fn check_fletcher32<'a>(
+    encoded: ArrayBytesRaw<'a>,
+    options: &CodecOptions,
+) -> Result<ArrayBytesRaw<'a>, CodecError> {
+    let Some((data, checksum)) = encoded.split_last_chunk() else {
+        return Err(CodecError::Other(format!(
+            "numcodecs.fletcher32: {} bytes do not hold a checksum",
+            encoded.len()
+        )));
+    };
+    if options.validate_checksums() && fletcher32_of(data).to_le_bytes() != *checksum {
+        return Err(CodecError::InvalidChecksum);
+    }
+    let length = data.len();
+    Ok(match encoded {
+        Cow::Borrowed(encoded) => encoded[..length].into(),
+        Cow::Owned(mut encoded) => {
+            encoded.truncate(length);
+            encoded.into()
+        }
+    })
+}
+
+/// The Fletcher-32 checksum as HDF5 and numcodecs have it: sums modulo 65535 of big-endian words,
+/// an odd last byte being the high one, where only an empty sum is zero.
+fn fletcher32_of(data: &[u8]) -> u32 {
+    let fold = |sum: u32| sum.checked_sub(1).map_or(0, |sum| sum % 0xffff + 1);
+    let (mut sum, mut sums) = (0, 0);
+    for word in data.chunks(2) {
+        let word = [word[0], word.get(1).copied().unwrap_or(0)];
+        sum = fold(sum + u32::from(u16::from_be_bytes(word)));
+        sums = fold(sums + sum);
+    }
+    sums << 16 | sum
+}
+
 #[cfg(test)]
 mod tests {
+    use zarrs_metadata::v3::MetadataV3;
+
     use super::*;
 
     /// A million zeros, in every codec that can shrink them.

@@ -228,4 +228,34 @@ mod tests {
             assert!(errors > 200, "{errors}");
         }
     }
+
+    #[test]
+    fn no_truncation_makes_zarrs_panic() {
+        let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint16());
+        let (fill, options) = (FillValue::from(0_u16), CodecOptions::default());
+        for location in ["start", "end"] {
+            let codec = codec(location);
+            let values: Vec<u8> = (1..=8).collect();
+            let shard = codec
+                .encode(values.into(), &shape, &data_type, &fill, &options)
+                .unwrap()
+                .into_owned();
+            for length in 0..shard.len() {
+                let shard = shard[..length].to_vec();
+                let whole = codec.decode((&shard).into(), &shape, &data_type, &fill, &options);
+                assert!(whole.is_err(), "{location} {length}");
+                let decoder = codec.clone().partial_decoder(
+                    Arc::new(shard),
+                    &shape,
+                    &data_type,
+                    &fill,
+                    &options,
+                );
+                if let Ok(decoder) = decoder {
+                    let window = ArraySubset::new_with_ranges(&[0..4]);
+                    assert!(decoder.partial_decode(&window, &options).is_err());
+                }
+            }
+        }
+    }
 }

@@ -18,7 +18,8 @@ use crate::util::{WHOLE_CHUNK, configuration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShuffleConfiguration {
-    /// Bytes per element; 1 and less leave the bytes as they are.
+    /// Bytes per element; 1 and less leave the bytes as they are. 4 if missing, in Zarr V2; it must
+    /// not be missing in Zarr V3.
     #[serde(default = "default_element_size")]
     pub elementsize: i64,
 }
@@ -41,6 +42,14 @@ inventory::submit! {
 
 impl CodecTraitsV3 for ShuffleCodec {
     fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+        let configuration = metadata.configuration();
+        if configuration.is_none_or(|fields| !fields.contains_key("elementsize")) {
+            return Err(PluginCreateError::Other(
+                "numcodecs.shuffle: elementsize is missing, expected the bytes per element; \
+                 zarr-python fills it in from one data type or another by version"
+                    .into(),
+            ));
+        }
         let configuration = metadata.to_typed_configuration()?;
         Ok(Codec::BytesToBytes(Arc::new(Self { configuration })))
     }

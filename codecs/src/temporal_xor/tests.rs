@@ -188,7 +188,8 @@ fn partial_encode_updates_the_chunk_and_erases_an_empty_one() {
 
 fn create(configuration: &str) -> Result<Codec, String> {
     let json = format!(r#"{{"name":"temporal_xor","configuration":{configuration}}}"#);
-    TemporalXorCodec::create(&serde_json::from_str(&json).unwrap()).map_err(|err| err.to_string())
+    <TemporalXorCodec as CodecTraitsV3>::create(&serde_json::from_str(&json).unwrap())
+        .map_err(|err| err.to_string())
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn configuration_is_written_back_as_it_came() {
         assert_eq!(serde_json::to_string(&written).unwrap(), configuration);
     }
     let bare: MetadataV3 = serde_json::from_str(r#"{"name":"temporal_xor"}"#).unwrap();
-    assert!(TemporalXorCodec::create(&bare).is_ok());
+    assert!(<TemporalXorCodec as CodecTraitsV3>::create(&bare).is_ok());
 }
 
 #[test]

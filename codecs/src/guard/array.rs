@@ -1,0 +1,210 @@
+//! Array->bytes codecs of zarrs that decode whole chunks, without their trust in the lengths that a
+//! chunk states.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use bytemuck::NoUninit;
+use pco::data_types::Number;
+use pco::standalone::simple_decompress_into;
+use zarrs::array::codec::{PcodecCodec, VlenBytesCodec, VlenUtf8Codec};
+use zarrs_codec::{
+    ArrayBytes, ArrayBytesRaw, ArrayCodecTraits, ArrayToBytesCodecTraits, BytesRepresentation,
+    Codec, CodecError, CodecMetadataOptions, CodecOptions, CodecTraits, PartialDecoderCapability,
+    PartialEncoderCapability, RecommendedConcurrency,
+};
+use zarrs_data_type::codec_traits::pcodec::{PcodecDataTypeExt, PcodecElementType};
+use zarrs_data_type::{DataType, FillValue};
+use zarrs_metadata::{ChunkShape, Configuration};
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
+
+use super::CreateFrom;
+use crate::util::{WHOLE_CHUNK, product};
+
+/// How a guarded codec decodes.
+#[derive(Clone, Copy, Debug)]
+enum Decode {
+    /// By zarrs, after a check of the lengths in a chunk of that many elements.
+    Checked(fn(&[u8], usize) -> Result<(), String>),
+    /// By pco, into memory for that many elements of that type.
+    Pcodec,
+}
+
+macro_rules! guards {
+    ($($create:ident: $codec:ty, $decode:expr;)*) => {$(
+        pub(crate) fn $create<M>(metadata: &M) -> Result<Codec, PluginCreateError>
+        where
+            $codec: CreateFrom<M>,
+        {
+            guard(<$codec>::create_from(metadata)?, $decode)
+        }
+    )*};
+}
+
+guards! {
+    pcodec: PcodecCodec, Decode::Pcodec;
+    vlen_bytes: VlenBytesCodec, Decode::Checked(check_vlen);
+    vlen_utf8: VlenUtf8Codec, Decode::Checked(check_vlen);
+}
+
+fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
+    match codec {
+        Codec::ArrayToBytes(codec) => Ok(Codec::ArrayToBytes(Arc::new(Guard { codec, decode }))),
+        _ => Err("expected an array->bytes codec".into()),
+    }
+}
+
+/// Decode a pcodec chunk of that many elements.
+fn decode_pcodec(
+    encoded: &[u8],
+    elements: usize,
+    data_type: &DataType,
+) -> Result<Vec<u8>, CodecError> {
+    let numbers = data_type.codec_pcodec()?;
+    // A complex number is two.
+    let count = elements.saturating_mul(numbers.pcodec_elements_per_element());
+    let decoded = match numbers.pcodec_element_type() {
+        PcodecElementType::U16 => numbers_of::<u16>(encoded, count),
+        PcodecElementType::U32 => numbers_of::<u32>(encoded, count),
+        PcodecElementType::U64 => numbers_of::<u64>(encoded, count),
+        PcodecElementType::I16 => numbers_of::<i16>(encoded, count),
+        PcodecElementType::I32 => numbers_of::<i32>(encoded, count),
+        PcodecElementType::I64 => numbers_of::<i64>(encoded, count),
+        PcodecElementType::F16 => numbers_of::<half::f16>(encoded, count),
+        PcodecElementType::F32 => numbers_of::<f32>(encoded, count),
+        PcodecElementType::F64 => numbers_of::<f64>(encoded, count),
+    };
+    decoded.map_err(|fault| {
+        CodecError::Other(format!("numcodecs.pcodec: {fault}; the chunk is corrupt"))
+    })
+}
+
+fn numbers_of<T: Number + NoUninit + Default>(
+    encoded: &[u8],
+    count: usize,
+) -> Result<Vec<u8>, String> {
+    let mut numbers = vec![T::default(); count];
+    let progress =
+        simple_decompress_into(encoded, &mut numbers).map_err(|error| error.to_string())?;
+    if !progress.finished || progress.n_processed != count {
+        return Err(format!("the chunk does not hold {count} numbers"));
+    }
+    Ok(bytemuck::cast_slice(&numbers).to_vec())
+}
+
+/// The number of elements, and of the bytes of each: little-endian, of four bytes.
+fn check_vlen(encoded: &[u8], elements: usize) -> Result<(), String> {
+    let split = |bytes| -> Option<(usize, &[u8])> {
+        let (length, rest) = <[u8]>::split_first_chunk(bytes)?;
+        Some((usize::try_from(u32::from_le_bytes(*length)).ok()?, rest))
+    };
+    let mut rest = match split(encoded) {
+        Some((stated, rest)) if stated == elements => rest,
+        _ => return Err(format!("the chunk does not state {elements} elements")),
+    };
+    for element in 0..elements {
+        rest = split(rest)
+            .and_then(|(length, rest)| rest.get(length..))
+            .ok_or_else(|| format!("element {element} lies beyond the end"))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Guard {
+    codec: Arc<dyn ArrayToBytesCodecTraits>,
+    decode: Decode,
+}
+
+impl ExtensionName for Guard {
+    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
+        self.codec.name(version)
+    }
+}
+
+impl CodecTraits for Guard {
+    fn as_any(&self) -> &dyn std::any::Any {
+        self.codec.as_any()
+    }
+
+    fn configuration(
+        &self,
+        version: ZarrVersion,
+        options: &CodecMetadataOptions,
+    ) -> Option<Configuration> {
+        self.codec.configuration(version, options)
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        WHOLE_CHUNK
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        PartialEncoderCapability {
+            partial_encode: false,
+        }
+    }
+}
+
+impl ArrayCodecTraits for Guard {
+    fn recommended_concurrency(
+        &self,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        self.codec.recommended_concurrency(shape, data_type)
+    }
+
+    fn partial_decode_granularity(&self, shape: &[NonZeroU64]) -> ChunkShape {
+        self.codec.partial_decode_granularity(shape)
+    }
+}
+
+impl ArrayToBytesCodecTraits for Guard {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToBytesCodecTraits> {
+        self
+    }
+
+    fn encoded_representation(
+        &self,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+    ) -> Result<BytesRepresentation, CodecError> {
+        self.codec
+            .encoded_representation(shape, data_type, fill_value)
+    }
+
+    fn encode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        self.codec
+            .encode(bytes, shape, data_type, fill_value, options)
+    }
+
+    fn decode<'a>(
+        &self,
+        bytes: ArrayBytesRaw<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        let elements = product(shape)?;
+        match self.decode {
+            Decode::Pcodec => return Ok(decode_pcodec(&bytes, elements, data_type)?.into()),
+            Decode::Checked(check) => check(&bytes, elements).map_err(|fault| {
+                let name = self.codec.name_v3().unwrap_or_default();
+                CodecError::Other(format!("{name}: {fault}; the chunk is corrupt"))
+            })?,
+        }
+        self.codec
+            .decode(bytes, shape, data_type, fill_value, options)
+    }
+}
