@@ -8,15 +8,16 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use serde_json::{Map, Value};
-use zarrs::array::{ArrayCreateError, ArrayMetadata, ChunkGrid};
+use zarrs::array::ChunkGrid;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::CodecOptions;
-use zarrs_storage::{ReadableStorageTraits, StorageError, StoreKey};
+use zarrs_storage::{ReadableStorageTraits, StoreKey};
 
 use crate::chunk::{Blocks, Handle, Source, Spec, lengths};
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
+use crate::metadata;
 use crate::pool;
 use crate::selection::{self, Axis, Cell, Transfer};
 use crate::store::LocalStore;
@@ -39,8 +40,8 @@ impl Array {
     /// `StoreError` if there is none, `MetadataError` if its metadata cannot be used.
     #[new]
     fn new(py: Python<'_>, root: PathBuf, path: &str) -> PyResult<Self> {
-        let (array, metadata) = pool::compute(py, || open(root, path))?;
-        let spec = Spec::new(&array)?;
+        let (array, kind, metadata) = pool::compute(py, || open(root, path))?;
+        let spec = Spec::new(&array, kind);
         let descr = match &spec.kind {
             Kind::Fixed(dtype, _) => Some(PyArrayDescr::new(py, dtype)?.unbind()),
             Kind::Text | Kind::Bytes => None,
@@ -362,38 +363,43 @@ fn product(counts: &[usize]) -> Result<usize> {
         .ok_or_else(|| Error::Value("the selection meets more than 2^64 chunks".into()))
 }
 
-/// Open the array, and read its metadata as it is stored.
-fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, String)> {
-    let place = root.join(path).display().to_string();
+/// The array at `path`, what its elements are in Python, and its metadata as it is stored.
+fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
+    let path = path.trim_matches('/');
+    let place = if path.is_empty() {
+        root.display().to_string()
+    } else {
+        root.join(path).display().to_string()
+    };
     let store = Arc::new(LocalStore::new(root));
-    let node = format!("/{}", path.trim_matches('/'));
-    let array =
-        zarrs::array::Array::open(Arc::clone(&store), &node).map_err(|error| match error {
-            ArrayCreateError::MissingMetadata => Error::Store(format!(
-                "no array at {place}: neither zarr.json nor .zarray is there"
-            )),
-            ArrayCreateError::StorageError(
-                error @ (StorageError::IOError(_) | StorageError::Other(_)),
-            ) => Error::Store(format!("{place}: {error}")),
-            error => Error::Metadata(format!("{place}: {error}")),
-        })?;
     let text = |name: &str| -> Result<Option<String>> {
-        let key = format!("{}/{name}", path.trim_matches('/'));
-        let failed = |error: &dyn std::fmt::Display| Error::Store(format!("{place}: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Error::Store(format!("{place}/{name}: {error}"));
+        let key = format!("{path}/{name}");
         let key = StoreKey::new(key.trim_start_matches('/')).map_err(|error| failed(&error))?;
         let bytes = store.get(&key).map_err(|error| failed(&error))?;
         bytes
             .map(|bytes| String::from_utf8(bytes.to_vec()).map_err(|error| failed(&error)))
             .transpose()
     };
-    let metadata = match array.metadata() {
-        ArrayMetadata::V3(_) => text("zarr.json")?,
-        ArrayMetadata::V2(_) => match (text(".zarray")?, text(".zattrs")?) {
-            (Some(array), Some(attributes)) => Some(merge(&array, &attributes)?),
-            (array, _) => array,
+    let metadata = match text("zarr.json")? {
+        Some(metadata) => metadata,
+        None => match (text(".zarray")?, text(".zattrs")?) {
+            (Some(array), Some(attributes)) => merge(&array, &attributes)?,
+            (Some(array), None) => array,
+            (None, _) => {
+                return Err(Error::Store(format!(
+                    "no array at {place}: neither zarr.json nor .zarray is there"
+                )));
+            }
         },
     };
-    Ok((array, metadata.unwrap_or_default()))
+    let node = format!("/{path}");
+    let (array, kind) = metadata::create(store, &node, &metadata).map_err(|error| match error {
+        Error::Metadata(message) => Error::Metadata(format!("{place}: {message}")),
+        error => error,
+    })?;
+    Ok((array, kind, metadata))
 }
 
 /// A Zarr 2 array document with its attributes as a member.

@@ -57,24 +57,20 @@ pub type Handle = [u64; 2];
 pub type Blocks = Mutex<Vec<ArrayBytesVariableLength<'static>>>;
 
 impl Spec {
-    /// How `array` stores its elements.
-    ///
-    /// # Errors
-    /// [`Error::Metadata`] if numpy has no such data type.
-    pub fn new<S: ?Sized>(array: &zarrs::array::Array<S>) -> Result<Self> {
-        let kind = Kind::new(array.data_type())?;
+    /// How `array` stores its elements, which are `kind` in Python.
+    pub fn new<S: ?Sized>(array: &zarrs::array::Array<S>, kind: Kind) -> Self {
         let item = match kind {
             Kind::Fixed(_, size) => size,
             Kind::Text | Kind::Bytes => size_of::<Handle>(),
         };
-        Ok(Self {
+        Self {
             codecs: array.codecs(),
             data_type: array.data_type().clone(),
             fill_value: array.fill_value().clone(),
             kind,
             item,
             sharding: Sharding::new(array.metadata()),
-        })
+        }
     }
 
     /// The shape of a subchunk, if sharding is the only codec.

@@ -6,7 +6,7 @@ use zarrs::plugin::{ExtensionName, ZarrVersion};
 use crate::errors::{Error, Result};
 
 /// Byte order of this machine, in numpy's letters.
-const NATIVE: char = if cfg!(target_endian = "little") {
+pub const NATIVE: char = if cfg!(target_endian = "little") {
     '<'
 } else {
     '>'

@@ -3,7 +3,8 @@
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
 //! - `array`: `Array`, an array of a local store; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
-//! - `chunk`: one chunk, read and written; `shard`: one that is cut further; `store`: its file; `dtype`: numpy's names;
+//! - `chunk`: one chunk, read and written; `shard`: one that is cut further; `store`: its file; `metadata`: from text to zarrs;
+//!   `dtype`: numpy's names;
 //! - `kernels`: filters on whole arrays, and aliases of codec names;
 //! - `pool`: the threads; `errors`: the Python exceptions.
 
@@ -20,6 +21,7 @@ mod dtype;
 mod errors;
 mod kernels;
 mod memory;
+mod metadata;
 mod pipeline;
 mod pool;
 mod scatter;

@@ -9,12 +9,12 @@ use numpy::PyArrayDescr;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zarrs::array::ArrayMetadata;
 
 use crate::chunk::{Source, Spec, Update, lengths};
 use crate::dtype::Kind;
 use crate::errors::Error;
 use crate::memory::Memory;
+use crate::metadata;
 use crate::pool;
 use crate::selection::{self, Axis, Transfer};
 
@@ -40,14 +40,8 @@ struct Task {
 impl ChunkPipeline {
     #[new]
     fn new(py: Python<'_>, metadata: &str) -> PyResult<Self> {
-        let unusable = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
-        let metadata = ArrayMetadata::try_from(metadata).map_err(|error| unusable(&error))?;
-        let array = pool::compute(py, || {
-            zarrs::array::Array::new_with_metadata(().into(), "/", metadata)
-                .map_err(|error| unusable(&error))
-        })?;
-        let spec = Spec::new(&array)?;
-        if !matches!(spec.kind, Kind::Fixed(..)) {
+        let (array, kind) = pool::compute(py, || metadata::create(().into(), "/", metadata))?;
+        if !matches!(kind, Kind::Fixed(..)) {
             return Err(Error::Metadata(format!(
                 "data type {}: elements of variable length are not written here",
                 array.data_type()
@@ -55,12 +49,11 @@ impl ChunkPipeline {
             .into());
         }
         let origin = vec![0; array.dimensionality()];
+        let shape = array.chunk_shape(&origin);
         Ok(Self {
-            shape: array
-                .chunk_shape(&origin)
-                .map_err(|error| unusable(&error))?,
-            descr: PyArrayDescr::new(py, spec.kind.dtype())?.unbind(),
-            spec,
+            shape: shape.map_err(|error| Error::Metadata(error.to_string()))?,
+            descr: PyArrayDescr::new(py, kind.dtype())?.unbind(),
+            spec: Spec::new(&array, kind),
         })
     }
 

@@ -40,10 +40,10 @@ impl ChunkFile {
     /// The whole file, into `buffer`.
     pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let size = usize::try_from(self.size).map_err(io::Error::other)?;
-        buffer.try_reserve(size.saturating_sub(buffer.len()))?;
-        // What the buffer holds is overwritten: only its growth needs zeros.
+        buffer.truncate(size);
+        buffer.try_reserve_exact(size - buffer.len())?;
         buffer.resize(size, 0);
-        // By position: the file may have been read before, and may be shared.
+        // By position: threads share the file, and it has one cursor.
         read_exact_at(&self.file, buffer, 0)
     }
 

@@ -1,0 +1,133 @@
+//! From the JSON text of array metadata to zarrs' array, with errors that name what is at fault.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
+use zarrs_codec::Codec;
+use zarrs_metadata::v2::ArrayMetadataV2;
+use zarrs_metadata::v3::ArrayMetadataV3;
+
+use crate::dtype::{Kind, NATIVE};
+use crate::errors::{Error, Result};
+
+/// The array at `node` of `store` that `text` describes, and what its elements are in Python.
+///
+/// It must run on the pool: zarrs asks for the number of threads.
+///
+/// # Errors
+/// [`Error::Metadata`], which names the codec or data type and the reason.
+pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array<S>, Kind)> {
+    let failed = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
+    let mut document: Value = serde_json::from_str(text).map_err(|error| failed(&error))?;
+    let dtype = translate(&mut document);
+    let metadata = if document["zarr_format"] == 2 {
+        let metadata: ArrayMetadataV2 =
+            serde_json::from_value(document).map_err(|error| failed(&error))?;
+        tempozarr::dtype::check_v2_byte_order(&metadata).map_err(|error| failed(&error))?;
+        ArrayMetadata::V2(metadata)
+    } else {
+        if document["node_type"] == "group" {
+            return Err(Error::Metadata("it is a group, expected an array".into()));
+        }
+        let metadata: ArrayMetadataV3 =
+            serde_json::from_value(document).map_err(|error| failed(&error))?;
+        let fields = &metadata.additional_fields;
+        if let Some((name, _)) = fields.iter().find(|(_, field)| field.must_understand()) {
+            return Err(Error::Metadata(format!(
+                "the field {name:?} must be understood, and is not"
+            )));
+        }
+        ArrayMetadata::V3(metadata)
+    };
+    let array = Array::new_with_metadata(store, node, metadata.clone())
+        .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
+    let kind = match (dtype, Kind::new(array.data_type())?) {
+        (Some(dtype), Kind::Fixed(_, size)) => Kind::Fixed(dtype, size),
+        (_, kind) => kind,
+    };
+    Ok((array, kind))
+}
+
+/// zarrs' message, with the part of the metadata that it is about.
+fn explain(error: &ArrayCreateError, metadata: &ArrayMetadata) -> String {
+    match (error, metadata) {
+        (ArrayCreateError::CodecsCreateError(error), ArrayMetadata::V3(metadata)) => {
+            let culprit = metadata
+                .codecs
+                .iter()
+                .find(|codec| Codec::from_metadata(*codec).is_err());
+            match culprit {
+                Some(codec) => format!("codec {}: {error}", codec.name()),
+                None => format!("codecs: {error}"),
+            }
+        }
+        (ArrayCreateError::DataTypeCreateError(error), _) => format!("data type: {error}"),
+        (ArrayCreateError::ChunkGridCreateError(error), _) => format!("chunk grid: {error}"),
+        (ArrayCreateError::ChunkKeyEncodingCreateError(error), _) => {
+            format!("chunk key encoding: {error}")
+        }
+        (error, _) => error.to_string(),
+    }
+}
+
+/// Rewrite data types of zarr-python that zarrs does not know as others of the same bytes, in
+/// memory only. Returns numpy's dtype then.
+fn translate(document: &mut Value) -> Option<String> {
+    let is_v2 = document["zarr_format"] == 2;
+    let key = if is_v2 { "dtype" } else { "data_type" };
+    let stored = document[key].clone();
+    let fill = document["fill_value"].clone();
+    let (dtype, data_type, fill) = if is_v2 {
+        let (order, code) = stored.as_str()?.split_at_checked(1)?;
+        if let Some(length) = code.strip_prefix(['S', 'V']) {
+            let fill = bytes(&fill, length.parse().ok()?)?;
+            (format!("|{code}"), format!("|V{length}"), fill)
+        } else if code.starts_with("M8") || code.starts_with("m8") {
+            // Dates are integers in the stored byte order.
+            let fill = fill.as_i64().unwrap_or(i64::MIN);
+            (format!("{NATIVE}{code}"), format!("{order}i8"), json!(fill))
+        } else {
+            if code.starts_with('U') && fill.is_null() {
+                document["fill_value"] = json!("");
+            }
+            return None;
+        }
+    } else {
+        let code = match stored["name"].as_str()? {
+            "null_terminated_bytes" => 'S',
+            "raw_bytes" => 'V',
+            _ => return None,
+        };
+        let length = stored["configuration"]["length_bytes"].as_u64()?;
+        let fill = bytes(&fill, length)?;
+        (
+            format!("|{code}{length}"),
+            format!("r{}", length.checked_mul(8)?),
+            fill,
+        )
+    };
+    document[key] = data_type.into();
+    document["fill_value"] = fill;
+    Some(dtype)
+}
+
+/// A fill value of `length` bytes: Base64, without the zeros at the end; nothing means zeros.
+fn bytes(fill: &Value, length: u64) -> Option<Value> {
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|&length| length <= LONGEST)?;
+    let mut bytes = BASE64_STANDARD
+        .decode(fill.as_str().unwrap_or_default())
+        .ok()?;
+    if bytes.len() > length {
+        return None;
+    }
+    bytes.resize(length, 0);
+    Some(bytes.into())
+}
+
+/// No element is longer than that; what says so is no metadata that anybody wrote.
+const LONGEST: usize = 1 << 20;
