@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use unsafe_cell_slice::UnsafeCellSlice;
 use zarrs::array::{ArraySubset, CodecChain, DataType, FillValue};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayBytesVariableLength,
@@ -38,7 +37,6 @@ pub struct Spec {
 }
 
 /// What to write to a chunk.
-#[derive(Debug)]
 pub struct Update<'a> {
     /// Which elements of the chunk, and of `value`.
     pub transfer: &'a Transfer,
@@ -120,7 +118,7 @@ impl Spec {
     /// Decode a whole chunk into a box of `out`, an array whose shape may be written as `shape`.
     ///
     /// # Safety
-    /// `out` is contiguous, and no other thread accesses that box.
+    /// No other thread accesses that box.
     ///
     /// # Errors
     /// [`Error::Codec`], with `name`.
@@ -347,7 +345,7 @@ impl<'a> Source<'a> {
             unsafe { scatter::copy(fill.as_ptr(), out.as_ptr(), dims, item) };
             return Ok(());
         }
-        if out.contiguous
+        if out.cells().is_some()
             && region == wanted
             && !region.is_empty()
             && let Some((shape, target)) = transfer.as_boxes(&out.shape)
@@ -529,28 +527,19 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A view of a box of `out`, an array whose shape may be written as `shape`.
+/// A view of a box of `out`, an array in one block whose shape may be written as `shape`.
 ///
 /// # Safety
-/// `out` is contiguous, and no other thread accesses that box.
+/// No other thread accesses that box.
 unsafe fn view<'a>(
     out: &'a Memory,
     shape: &'a [u64],
     target: &[Range<u64>],
 ) -> Result<ArrayBytesFixedDisjointView<'a>, CodecError> {
-    // SAFETY: the memory of an array that lives. Only the box is accessed through the slice:
-    // that is the view's contract, and the caller promises to be alone there.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(out.as_ptr(), out.bytes()) };
-    // SAFETY: forwarded.
-    let view = unsafe {
-        ArrayBytesFixedDisjointView::new(
-            UnsafeCellSlice::new(bytes),
-            out.item,
-            shape,
-            ArraySubset::new_with_ranges(target),
-        )
-    };
-    Ok(view?)
+    let cells = out.cells().ok_or("the array is not one block")?;
+    let target = ArraySubset::new_with_ranges(target);
+    // SAFETY: forwarded: no view overlaps this one.
+    Ok(unsafe { ArrayBytesFixedDisjointView::new(cells, out.item, shape, target) }?)
 }
 
 /// The bytes of a block of fixed-size elements.

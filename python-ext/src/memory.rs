@@ -2,13 +2,13 @@
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods, npyffi};
 use pyo3::prelude::*;
+use unsafe_cell_slice::UnsafeCellSlice;
 
 use crate::errors::{Error, Result};
 
 /// The memory of a numpy array that the caller keeps alive during the call.
 ///
 /// As in numpy itself, other threads that change the array meanwhile get what they ask for.
-#[derive(Debug)]
 pub struct Memory {
     data: *mut u8,
     /// Its shape.
@@ -17,8 +17,9 @@ pub struct Memory {
     pub strides: Vec<isize>,
     /// Bytes per element.
     pub item: usize,
-    /// Whether it is one C-ordered block.
-    pub contiguous: bool,
+    /// All of it, if it is one C-ordered block that may be written. Made once: threads that each
+    /// made a `&mut` of the whole would alias, even if they write apart.
+    cells: Option<UnsafeCellSlice<'static, u8>>,
 }
 
 // SAFETY: a pointer and plain numbers; who writes where is decided by the users of `data`.
@@ -48,13 +49,19 @@ impl Memory {
         if flags & npyffi::NPY_ARRAY_WRITEABLE == 0 {
             return Err(Error::Value("out is read-only; expected a writable array".into()).into());
         }
-        let memory = Self::new(array);
+        let mut memory = Self::new(array);
         if memory.overlaps_itself() {
             return Err(Error::Value(
                 "two elements of out share memory; expected an array of its own, not a broadcast view"
                     .into(),
             )
             .into());
+        }
+        if array.is_c_contiguous() {
+            // SAFETY: the bytes of a live, writable array in one block. They do not live forever,
+            // but `cells` lends them for no longer than `self`.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(memory.data, memory.bytes()) };
+            memory.cells = Some(UnsafeCellSlice::new(bytes));
         }
         Ok(memory)
     }
@@ -66,7 +73,7 @@ impl Memory {
             shape: array.shape().to_vec(),
             strides: array.strides().to_vec(),
             item: array.dtype().itemsize(),
-            contiguous: array.is_c_contiguous(),
+            cells: None,
         }
     }
 
@@ -77,7 +84,7 @@ impl Memory {
             shape: vec![elements.len()],
             strides: vec![size_of::<T>().cast_signed()],
             item: size_of::<T>(),
-            contiguous: true,
+            cells: None,
         }
     }
 
@@ -109,6 +116,11 @@ impl Memory {
     /// Address of element 0; every element is valid while the array lives.
     pub fn as_ptr(&self) -> *mut u8 {
         self.data
+    }
+
+    /// All bytes, if the array is one C-ordered block that may be written.
+    pub fn cells(&self) -> Option<UnsafeCellSlice<'_, u8>> {
+        self.cells
     }
 
     /// Number of bytes of all elements.

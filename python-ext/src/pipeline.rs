@@ -144,7 +144,7 @@ impl ChunkPipeline {
         let out = Memory::write(&array, self.descr.bind(py))?;
         pool::compute(py, || {
             let target: Vec<_> = shape.iter().map(|&len| 0..len).collect();
-            // SAFETY: the array is new: contiguous, and nobody else's.
+            // SAFETY: the array is new, and nobody else's.
             unsafe {
                 self.spec.decode_into(
                     "in memory",
