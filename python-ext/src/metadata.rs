@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
-use zarrs_codec::Codec;
+use zarrs::convert::array_metadata_v2_to_v3;
+use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
 use zarrs_metadata::v2::ArrayMetadataV2;
 use zarrs_metadata::v3::ArrayMetadataV3;
 
@@ -27,7 +28,7 @@ pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array
         let metadata: ArrayMetadataV2 =
             serde_json::from_value(document).map_err(|error| failed(&error))?;
         tempozarr::dtype::check_v2_byte_order(&metadata).map_err(|error| failed(&error))?;
-        ArrayMetadata::V2(metadata)
+        guarded(metadata)
     } else {
         if document["node_type"] == "group" {
             return Err(Error::Metadata("it is a group, expected an array".into()));
@@ -44,11 +45,47 @@ pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array
     };
     let array = Array::new_with_metadata(store, node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
+    check(&array)?;
     let kind = match (dtype, Kind::new(array.data_type())?) {
         (Some(dtype), Kind::Fixed(_, size)) => Kind::Fixed(dtype, size),
         (_, kind) => kind,
     };
     Ok((array, kind))
+}
+
+/// zarrs makes the blosc codec of Zarr 2 metadata itself, past the guards of the codec crate; as
+/// Zarr 3 metadata, where zarrs can translate it, the array gets the guarded one.
+fn guarded(metadata: ArrayMetadataV2) -> ArrayMetadata {
+    let is_blosc = metadata
+        .compressor
+        .as_ref()
+        .is_some_and(|codec| codec.id() == "blosc");
+    match array_metadata_v2_to_v3(&metadata) {
+        Ok(translated) if is_blosc => ArrayMetadata::V3(translated),
+        _ => ArrayMetadata::V2(metadata),
+    }
+}
+
+/// Check that the codecs take the array's chunks and data type: zarrs asks them at the first read.
+fn check<S: ?Sized>(array: &Array<S>) -> Result<()> {
+    let first = vec![0; array.dimensionality()];
+    let Ok(shape) = array.chunk_shape(&first) else {
+        return Ok(()); // no chunks
+    };
+    let size = array.data_type().fixed_size().unwrap_or(1) as u64;
+    let bytes = shape
+        .iter()
+        .try_fold(size, |bytes, length| bytes.checked_mul(length.get()));
+    if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        return Err(Error::Metadata(format!(
+            "chunks of shape {shape:?} are too large"
+        )));
+    }
+    array
+        .codecs()
+        .encoded_representation(&shape, array.data_type(), array.fill_value())
+        .map_err(|error| Error::Metadata(format!("codecs: {error}")))?;
+    Ok(())
 }
 
 /// zarrs' message, with the part of the metadata that it is about.

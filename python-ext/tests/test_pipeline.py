@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -578,3 +579,27 @@ def test_metadata_of_stores_written_in_rust(tmp_path: Path, strict: None) -> Non
         json.loads((tmp_path / w / "zarr.json").read_text()) for w in ("ours", "theirs")
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize(("zarr_format", "shards"), [(2, None), (3, None), (3, (8,))])
+def test_writing_delta_of_floats_warns(
+    tmp_path: Path, strict: None, zarr_format: Any, shards: Any
+) -> None:
+    for dtype, is_lossy in (("<f4", True), ("<i4", False)):
+        delta = (zarr.codecs.numcodecs if zarr_format == 3 else numcodecs).Delta(dtype=dtype)
+        array = zarr.create_array(
+            tmp_path / dtype,
+            shape=(8,),
+            chunks=(4,),
+            shards=shards,
+            dtype="f4",
+            filters=[delta],
+            zarr_format=zarr_format,
+            fill_value=0,
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            array[:] = 1.5
+        warned = any("delta of <f4 is lossy" in str(w.message) for w in caught)
+        assert warned == is_lossy
+        assert array[0] == 1.5

@@ -155,6 +155,29 @@ fn a_difference_that_does_not_fit_is_named() {
     );
 }
 
+#[test]
+fn padding_that_does_not_fit_is_stored() {
+    let codec = delta("<i4", Some("<i2"));
+    let bytes =
+        |values: &[i32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_ne_bytes()).collect() };
+    let encoded = encode(
+        &codec,
+        NumericType::Int32,
+        &bytes(&[7, 20_000, 40_000, 0, 0]),
+    )
+    .unwrap();
+    let decoded = decode(&codec, NumericType::Int32, &encoded, 5).unwrap();
+    assert_eq!(decoded[..12], bytes(&[7, 20_000, 40_000]));
+    assert!(
+        encode(
+            &codec,
+            NumericType::Int32,
+            &bytes(&[7, 20_000, 40_000, 0, 1])
+        )
+        .is_err()
+    );
+}
+
 proptest! {
     #[test]
     fn integers_come_back(

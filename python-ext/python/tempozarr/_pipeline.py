@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import threading
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -14,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ShardingCodec
 from zarr.codecs._v2 import V2Codec
+from zarr.codecs.numcodecs import Delta
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.storage import LocalStore, StorePath
 
@@ -143,6 +145,7 @@ class CodecPipeline(BatchedCodecPipeline):
         files = _files(batch, write=True)
         groups = self._groups(batch)
         array = _numpy(value)
+        _warn_if_lossy(self)
 
         def run() -> None:
             size_pool()
@@ -234,6 +237,24 @@ def _trusted(codec: Any, config: Any) -> Any:
         for inner in (*codec.codecs, *codec.index_codecs):
             _trusted(inner, inner.to_dict())
     return config
+
+
+def _warn_if_lossy(codecs: Iterable[Any]) -> None:
+    """Warn of delta filters of floats: sums of rounded differences are other values."""
+    for codec in codecs:
+        if isinstance(codec, ShardingCodec):
+            _warn_if_lossy(codec.codecs)
+        elif isinstance(codec, V2Codec):
+            _warn_if_lossy(codec.filters or ())
+        elif getattr(codec, "codec_id", "") == "delta" or isinstance(codec, Delta):
+            config = codec.codec_config if isinstance(codec, Delta) else codec.get_config()
+            if np.dtype(config["dtype"]).kind == "f":
+                warnings.warn(
+                    f"delta of {config['dtype']} is lossy: other values will be read back. Use "
+                    "tempozarr.codecs.TemporalXOR, or delta of an integer dtype of the same width",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
 
 def _is_nested(batch: Sequence[Chunk]) -> bool:
