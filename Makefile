@@ -59,7 +59,7 @@ test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Pytho
 		echo "== Python $$v: $$suite"; \
 		.venv/py$$v/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . $$suite $(ARGS); \
 	done; done
-	@echo "Tested on Python $(PYTHONS); not here: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none missing)."
+	@echo "Tested on Python $(PYTHONS); not tested: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none)."
 ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
 endif
