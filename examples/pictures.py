@@ -97,8 +97,14 @@ def bar_chart(speeds: dict[str, dict[str, float]], caption: str, picture: Path) 
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("decoded GB/s, whole array, more is better")
-    axes.set_title("Reading zarr arrays")
-    axes.legend(frameon=False, loc="best")
+    figure.legend(
+        title="Reading zarr arrays",
+        title_fontsize="x-large",
+        frameon=False,
+        loc="outside upper center",
+        ncols=len(readers),
+        fontsize="small",
+    )
     figure.text(0.99, -0.01, caption, ha="right", va="top", fontsize=6, color="grey")
     figure.savefig(picture, dpi=130, bbox_inches="tight")
     plt.close(figure)
