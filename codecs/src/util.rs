@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use serde::Serialize;
-use zarrs_codec::{CodecError, PartialDecoderCapability};
+use zarrs_codec::CodecError;
 use zarrs_metadata::Configuration;
 
 /// A configuration as zarrs wants it.
@@ -24,8 +24,55 @@ pub(crate) fn product(shape: &[NonZeroU64]) -> Result<usize, CodecError> {
         .ok_or_else(|| CodecError::Other(format!("a chunk of shape {shape:?} is too large")))
 }
 
-/// The capability of a bytes->bytes codec that decodes all or nothing.
-pub(crate) const WHOLE_CHUNK: PartialDecoderCapability = PartialDecoderCapability {
-    partial_read: false,
-    partial_decode: false,
-};
+/// What every codec of this crate answers alike, for use inside its `CodecTraits` implementation:
+/// it decodes the `whole` of a chunk or `parts` of it, and encodes the whole.
+macro_rules! codec_traits {
+    (whole) => {
+        $crate::util::codec_traits!(false);
+    };
+    (parts) => {
+        $crate::util::codec_traits!(true);
+    };
+    ($decodes_parts:literal) => {
+        fn partial_decoder_capability(&self) -> zarrs_codec::PartialDecoderCapability {
+            zarrs_codec::PartialDecoderCapability {
+                partial_read: $decodes_parts,
+                partial_decode: $decodes_parts,
+            }
+        }
+
+        fn partial_encoder_capability(&self) -> zarrs_codec::PartialEncoderCapability {
+            zarrs_codec::PartialEncoderCapability {
+                partial_encode: false,
+            }
+        }
+    };
+}
+
+/// A codec that works on one thread: `array_on_one_thread!(Codec)` implements `ArrayCodecTraits`,
+/// `bytes_on_one_thread!()` is for use inside `BytesToBytesCodecTraits`.
+macro_rules! array_on_one_thread {
+    ($codec:ty) => {
+        impl zarrs_codec::ArrayCodecTraits for $codec {
+            fn recommended_concurrency(
+                &self,
+                _shape: &[std::num::NonZeroU64],
+                _data_type: &zarrs_data_type::DataType,
+            ) -> Result<zarrs_codec::RecommendedConcurrency, zarrs_codec::CodecError> {
+                Ok(zarrs_codec::RecommendedConcurrency::new_maximum(1))
+            }
+        }
+    };
+}
+
+macro_rules! bytes_on_one_thread {
+    () => {
+        fn recommended_concurrency(
+            &self,
+            _decoded_representation: &zarrs_codec::BytesRepresentation,
+        ) -> Result<zarrs_codec::RecommendedConcurrency, zarrs_codec::CodecError> {
+            Ok(zarrs_codec::RecommendedConcurrency::new_maximum(1))
+        }
+    };
+}
+pub(crate) use {array_on_one_thread, bytes_on_one_thread, codec_traits};

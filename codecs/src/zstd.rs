@@ -25,8 +25,7 @@ use serde::{Deserialize, Serialize};
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
     CodecMetadataOptions, CodecOptions, CodecTraits, CodecTraitsV2, CodecTraitsV3,
-    InvalidBytesLengthError, PartialDecoderCapability, PartialEncoderCapability,
-    RecommendedConcurrency,
+    InvalidBytesLengthError,
 };
 use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
@@ -34,7 +33,7 @@ use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
 
-use crate::util::{WHOLE_CHUNK, configuration};
+use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`ZstdCodec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,15 +172,7 @@ impl CodecTraits for ZstdCodec {
         Some(configuration(&self.configuration))
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        WHOLE_CHUNK
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(whole);
 }
 
 impl BytesToBytesCodecTraits for ZstdCodec {
@@ -189,12 +180,7 @@ impl BytesToBytesCodecTraits for ZstdCodec {
         self
     }
 
-    fn recommended_concurrency(
-        &self,
-        _decoded_representation: &BytesRepresentation,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
+    bytes_on_one_thread!();
 
     fn encoded_representation(
         &self,

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
-    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
-    CodecOptions, CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
-    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
@@ -20,7 +19,7 @@ use crate::dtype::{
 };
 use crate::elements::fixed;
 use crate::partial::{PartialCodec, partial_coders};
-use crate::util;
+use crate::util::{self, array_on_one_thread, codec_traits};
 
 const NAME: &str = "numcodecs.astype";
 
@@ -128,29 +127,10 @@ impl CodecTraits for AsTypeCodec {
         Some(configuration_for(version, &self.configuration))
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        PartialDecoderCapability {
-            partial_read: true,
-            partial_decode: true,
-        }
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(parts);
 }
 
-impl ArrayCodecTraits for AsTypeCodec {
-    fn recommended_concurrency(
-        &self,
-        _shape: &[NonZeroU64],
-        _data_type: &DataType,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
-}
+array_on_one_thread!(AsTypeCodec);
 
 impl ArrayToArrayCodecTraits for AsTypeCodec {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
-    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
-    CodecOptions, CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
-    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
@@ -24,7 +23,7 @@ use crate::dtype::{
 };
 use crate::elements::{fixed, with_elements_mut};
 use crate::partial::{PartialCodec, partial_coders};
-use crate::util;
+use crate::util::{self, array_on_one_thread, codec_traits};
 
 const NAME: &str = "numcodecs.delta";
 
@@ -178,29 +177,10 @@ impl CodecTraits for DeltaCodec {
         Some(configuration_for(version, &self.configuration))
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        PartialDecoderCapability {
-            partial_read: true,
-            partial_decode: true,
-        }
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(parts);
 }
 
-impl ArrayCodecTraits for DeltaCodec {
-    fn recommended_concurrency(
-        &self,
-        _shape: &[NonZeroU64],
-        _data_type: &DataType,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
-}
+array_on_one_thread!(DeltaCodec);
 
 impl ArrayToArrayCodecTraits for DeltaCodec {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {

@@ -11,8 +11,7 @@ use pco::standalone::simple_decompress_into;
 use zarrs::array::codec::{PcodecCodec, VlenBytesCodec, VlenUtf8Codec};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesRaw, ArrayCodecTraits, ArrayToBytesCodecTraits, BytesRepresentation,
-    Codec, CodecError, CodecMetadataOptions, CodecOptions, CodecTraits, PartialDecoderCapability,
-    PartialEncoderCapability, RecommendedConcurrency,
+    Codec, CodecError, CodecMetadataOptions, CodecOptions, CodecTraits, RecommendedConcurrency,
 };
 use zarrs_data_type::codec_traits::pcodec::{PcodecDataTypeExt, PcodecElementType};
 use zarrs_data_type::{DataType, FillValue};
@@ -20,7 +19,7 @@ use zarrs_metadata::{ChunkShape, Configuration};
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::CreateFrom;
-use crate::util::{WHOLE_CHUNK, product};
+use crate::util::{codec_traits, product};
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -136,15 +135,7 @@ impl CodecTraits for Guard {
         self.codec.configuration(version, options)
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        WHOLE_CHUNK
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(whole);
 }
 
 impl ArrayCodecTraits for Guard {

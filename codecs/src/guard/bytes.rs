@@ -12,14 +12,13 @@ use zarrs::array::codec::{
 };
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
-    CodecMetadataOptions, CodecOptions, CodecTraits, PartialDecoderCapability,
-    PartialEncoderCapability, RecommendedConcurrency,
+    CodecMetadataOptions, CodecOptions, CodecTraits, RecommendedConcurrency,
 };
 use zarrs_metadata::Configuration;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::CreateFrom;
-use crate::util::WHOLE_CHUNK;
+use crate::util::codec_traits;
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -107,15 +106,7 @@ impl CodecTraits for Guard {
         self.codec.configuration(version, options)
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        WHOLE_CHUNK
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(whole);
 }
 
 impl BytesToBytesCodecTraits for Guard {

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use zarrs::array::CodecChain;
 use zarrs::array::codec::array_to_bytes::sharding::{ShardingCodec, ShardingCodecConfigurationV1};
 use zarrs_codec::{
-    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
-    CodecOptions, CodecTraits, PartialDecoderCapability, PartialEncoderCapability,
-    RecommendedConcurrency,
+    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecTraits,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
+
+use crate::util::{array_on_one_thread, codec_traits};
 
 /// Create zarrs' sharding codec with checked indexes.
 pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
@@ -55,29 +56,10 @@ impl CodecTraits for CheckedIndex {
         None
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        PartialDecoderCapability {
-            partial_read: false,
-            partial_decode: false,
-        }
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(whole);
 }
 
-impl ArrayCodecTraits for CheckedIndex {
-    fn recommended_concurrency(
-        &self,
-        _shape: &[NonZeroU64],
-        _data_type: &DataType,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
-}
+array_on_one_thread!(CheckedIndex);
 
 impl ArrayToArrayCodecTraits for CheckedIndex {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {

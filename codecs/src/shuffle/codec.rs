@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
     CodecMetadataOptions, CodecOptions, CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
-    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
 };
 use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
@@ -12,7 +11,7 @@ use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use super::kernel;
-use crate::util::{WHOLE_CHUNK, configuration};
+use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`ShuffleCodec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,15 +104,7 @@ impl CodecTraits for ShuffleCodec {
         Some(configuration(&self.configuration))
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        WHOLE_CHUNK
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(whole);
 }
 
 impl BytesToBytesCodecTraits for ShuffleCodec {
@@ -121,12 +112,7 @@ impl BytesToBytesCodecTraits for ShuffleCodec {
         self
     }
 
-    fn recommended_concurrency(
-        &self,
-        _decoded_representation: &BytesRepresentation,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
+    bytes_on_one_thread!();
 
     fn encoded_representation(
         &self,

@@ -3,9 +3,8 @@ use std::sync::Arc;
 
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
-    ArrayBytes, ArrayCodecTraits, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions,
-    CodecOptions, CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
-    PartialDecoderCapability, PartialEncoderCapability, RecommendedConcurrency,
+    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::v2::MetadataV2;
@@ -15,7 +14,7 @@ use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use super::{TemporalXorConfiguration, kernel};
 use crate::partial::{PartialCodec, partial_coders};
-use crate::util::{configuration, product};
+use crate::util::{array_on_one_thread, codec_traits, configuration, product};
 
 /// The `temporal_xor` codec.
 #[derive(Clone, Debug, Default)]
@@ -111,29 +110,10 @@ impl CodecTraits for TemporalXorCodec {
         Some(configuration(&self.configuration))
     }
 
-    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
-        PartialDecoderCapability {
-            partial_read: true,
-            partial_decode: true,
-        }
-    }
-
-    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
-        PartialEncoderCapability {
-            partial_encode: false,
-        }
-    }
+    codec_traits!(parts);
 }
 
-impl ArrayCodecTraits for TemporalXorCodec {
-    fn recommended_concurrency(
-        &self,
-        _shape: &[NonZeroU64],
-        _data_type: &DataType,
-    ) -> Result<RecommendedConcurrency, CodecError> {
-        Ok(RecommendedConcurrency::new_maximum(1))
-    }
-}
+array_on_one_thread!(TemporalXorCodec);
 
 impl ArrayToArrayCodecTraits for TemporalXorCodec {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToArrayCodecTraits> {
