@@ -20,8 +20,6 @@ PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED
 SUITES := python-ext/tests conformance
 TOOLS := .venv/tools
 VENV = .venv/py$(PYTHON)
-# The tests of the core are laid out by hand, as tables.
-RUFF_FORMAT := $(TOOLS)/bin/ruff format --exclude python-ext/tests/test_core.py
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 
 # Whichever Python comes first on PATH may be too old for the bindings.
@@ -72,7 +70,7 @@ lint: $(TOOLS)/.ready $$(VENV)/.ready ## Check formats, lints, types and docs
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(TOOLS)/bin/ruff check
-	$(RUFF_FORMAT) --check
+	$(TOOLS)/bin/ruff format --check
 	cd python-ext && ../$(TOOLS)/bin/mypy --python-executable ../$(VENV)/bin/python
 	$(TOOLS)/bin/shellcheck scripts/*.sh .ci/run
 
@@ -80,7 +78,7 @@ lint: $(TOOLS)/.ready $$(VENV)/.ready ## Check formats, lints, types and docs
 fmt: $(TOOLS)/.ready ## Format Rust and Python
 	cargo fmt --all
 	$(TOOLS)/bin/ruff check --fix
-	$(RUFF_FORMAT)
+	$(TOOLS)/bin/ruff format
 
 .PHONY: goldens
 goldens: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) ## Write the goldens that are missing; never rewrites one

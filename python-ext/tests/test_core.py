@@ -129,7 +129,9 @@ def test_nested_sharding(tmp_path):
     array = _core.Array(str(tmp_path), "")
     assert (array.chunks, array.shards) == (theirs.chunks, theirs.shards) == ((4, 6), (8, 12))
     for selection in (((0, 16, 1), (0, 24, 1)), (ints(15, 3, 9), (23, 8, -3))):
-        np.testing.assert_array_equal(read(array, selection), data[np.ix_(*map(indices, selection))])
+        np.testing.assert_array_equal(
+            read(array, selection), data[np.ix_(*map(indices, selection))]
+        )
 
 
 def test_arrays_of_no_dimension_and_of_no_element(tmp_path):
@@ -263,7 +265,9 @@ def test_irregular_chunk_grids(tmp_path):
         ((19, 10, -2), ints(5, 0, 3)),
         (ints(2, 3, 12, 13, 0), (1, 4, 1)),
     ):
-        np.testing.assert_array_equal(read(array, selection), data[np.ix_(*map(indices, selection))])
+        np.testing.assert_array_equal(
+            read(array, selection), data[np.ix_(*map(indices, selection))]
+        )
 
 
 # Errors: what was expected, what was got, what to do.
@@ -286,8 +290,14 @@ def test_what_is_not_there(tmp_path):
         ({"codecs": [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 99}}]}, "gzip"),
         ({"extra": {"must_understand": True}}, "extra"),
         ({"node_type": "group"}, "group"),
-        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0]}}}, "chunk grid.*nonzero"),
-        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 5]}}}, "dimension"),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [0]}}},
+            "chunk grid.*nonzero",
+        ),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 5]}}},
+            "dimension",
+        ),
     ],
 )
 def test_unusable_metadata(tmp_path, change, message):
@@ -454,7 +464,10 @@ def test_a_pipeline_reads_into_places(chunked):
     expected[[7, 0, 2]] = chunk[coords]
     np.testing.assert_array_equal(out, expected)
     # Two chunks into one place: the last one wins, as in numpy.
-    both = [(str(file), (slice(2),) * 3, (slice(2),) * 3), (str(file), (slice(1, 3),) * 3, (slice(2),) * 3)]
+    both = [
+        (str(file), (slice(2),) * 3, (slice(2),) * 3),
+        (str(file), (slice(1, 3),) * 3, (slice(2),) * 3),
+    ]
     out = np.zeros((2, 2, 2), "f4")
     pipe.read(both, out, ())
     np.testing.assert_array_equal(out, chunk[1:3, 1:3, 1:3])
@@ -495,7 +508,9 @@ def test_a_pipeline_writes_what_numpy_assigns(chunked, selection, drop, start):
     value = value.reshape(selected(chunk, selection, drop).shape) - 1
     expected[selection] = np.expand_dims(value, drop) if drop else value
     everything = tuple(slice(n) for n in value.shape)
-    pipe.write([(str(file), selection, everything, False)], np.array(value, order="F"), drop or (), False)
+    pipe.write(
+        [(str(file), selection, everything, False)], np.array(value, order="F"), drop or (), False
+    )
     np.testing.assert_array_equal(pipe.decode(file.read_bytes()), expected)
     pipe.write([(str(file), selection, everything, False)], np.array(7, "f4"), drop or (), False)
     expected[selection] = 7
@@ -514,7 +529,9 @@ def test_partial_and_whole_writes_give_the_same_bytes(chunked):
         part = (slice(1, 4), slice(2, 3), slice(None))
         pipe.write([(str(file), part, whole, False)], other, (), False)
         assert file.read_bytes() != expected
-        pipe.write([(str(file), part, whole, False)], np.ascontiguousarray(chunk[1:4, 2:3]), (), False)
+        pipe.write(
+            [(str(file), part, whole, False)], np.ascontiguousarray(chunk[1:4, 2:3]), (), False
+        )
         assert file.read_bytes() == expected
 
 
@@ -551,7 +568,11 @@ def test_many_chunks_at_once_and_one_file_twice(tmp_path):
     pipe = pipeline(array)
     value = np.arange(1, 64 * 8 + 1, dtype="i4").reshape(64, 8)
     chunks = [
-        (str(tmp_path / "c" / str(i) / "0"), (slice(2), slice(8)), (slice(2 * i, 2 * i + 2), slice(8)))
+        (
+            str(tmp_path / "c" / str(i) / "0"),
+            (slice(2), slice(8)),
+            (slice(2 * i, 2 * i + 2), slice(8)),
+        )
         for i in range(32)
     ]
     pipe.write([(*chunk, True) for chunk in chunks], value, (), False)

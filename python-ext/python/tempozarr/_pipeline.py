@@ -248,7 +248,7 @@ def _warn_if_lossy(codecs: Iterable[Any]) -> None:
             _warn_if_lossy(codec.filters or ())
         elif getattr(codec, "codec_id", "") == "delta" or isinstance(codec, Delta):
             config = codec.codec_config if isinstance(codec, Delta) else codec.get_config()
-            if np.dtype(config["dtype"]).kind == "f":
+            if np.dtype(str(config["dtype"])).kind == "f":
                 warnings.warn(
                     f"delta of {config['dtype']} is lossy: other values will be read back. Use "
                     "tempozarr.codecs.TemporalXOR, or delta of an integer dtype of the same width",
