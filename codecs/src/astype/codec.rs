@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
     ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
-    CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
@@ -43,10 +43,6 @@ pub struct AsTypeCodec {
 }
 
 zarrs_plugin::impl_extension_aliases!(AsTypeCodec, v3: "numcodecs.astype", v2: "astype");
-
-inventory::submit! {
-    CodecPluginV3::new::<AsTypeCodec>()
-}
 
 inventory::submit! {
     CodecPluginV2::new::<AsTypeCodec>()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
     ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
-    CodecPluginV2, CodecPluginV3, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
@@ -48,10 +48,6 @@ pub struct DeltaCodec {
 }
 
 zarrs_plugin::impl_extension_aliases!(DeltaCodec, v3: "numcodecs.delta", v2: "delta");
-
-inventory::submit! {
-    CodecPluginV3::new::<DeltaCodec>()
-}
 
 inventory::submit! {
     CodecPluginV2::new::<DeltaCodec>()

@@ -1,7 +1,6 @@
 //! Array->bytes codecs of zarrs that decode whole chunks, without their trust in the lengths that a
 //! chunk states.
 
-use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -11,15 +10,15 @@ use pco::standalone::simple_decompress_into;
 use zarrs::array::codec::{PcodecCodec, VlenBytesCodec, VlenUtf8Codec};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesRaw, ArrayCodecTraits, ArrayToBytesCodecTraits, BytesRepresentation,
-    Codec, CodecError, CodecMetadataOptions, CodecOptions, CodecTraits, RecommendedConcurrency,
+    Codec, CodecError, CodecOptions, RecommendedConcurrency,
 };
 use zarrs_data_type::codec_traits::pcodec::{PcodecDataTypeExt, PcodecElementType};
 use zarrs_data_type::{DataType, FillValue};
-use zarrs_metadata::{ChunkShape, Configuration};
-use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
+use zarrs_metadata::ChunkShape;
+use zarrs_plugin::{ExtensionName, PluginCreateError};
 
-use super::CreateFrom;
-use crate::util::{codec_traits, product};
+use super::{CreateFrom, delegate};
+use crate::util::product;
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -116,27 +115,7 @@ struct Guard {
     decode: Decode,
 }
 
-impl ExtensionName for Guard {
-    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
-        self.codec.name(version)
-    }
-}
-
-impl CodecTraits for Guard {
-    fn as_any(&self) -> &dyn std::any::Any {
-        self.codec.as_any()
-    }
-
-    fn configuration(
-        &self,
-        version: ZarrVersion,
-        options: &CodecMetadataOptions,
-    ) -> Option<Configuration> {
-        self.codec.configuration(version, options)
-    }
-
-    codec_traits!(whole);
-}
+delegate!(Guard);
 
 impl ArrayCodecTraits for Guard {
     fn recommended_concurrency(

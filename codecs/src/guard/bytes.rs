@@ -11,14 +11,12 @@ use zarrs::array::codec::{
     Adler32Codec, BloscCodec, Bz2Codec, Crc32cCodec, Fletcher32Codec, GzipCodec, ZlibCodec,
 };
 use zarrs_codec::{
-    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
-    CodecMetadataOptions, CodecOptions, CodecTraits, RecommendedConcurrency,
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError, CodecOptions,
+    RecommendedConcurrency,
 };
-use zarrs_metadata::Configuration;
-use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
+use zarrs_plugin::{ExtensionName, PluginCreateError};
 
-use super::CreateFrom;
-use crate::util::codec_traits;
+use super::{CreateFrom, delegate};
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -87,27 +85,7 @@ impl Guard {
     }
 }
 
-impl ExtensionName for Guard {
-    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
-        self.codec.name(version)
-    }
-}
-
-impl CodecTraits for Guard {
-    fn as_any(&self) -> &dyn std::any::Any {
-        self.codec.as_any()
-    }
-
-    fn configuration(
-        &self,
-        version: ZarrVersion,
-        options: &CodecMetadataOptions,
-    ) -> Option<Configuration> {
-        self.codec.configuration(version, options)
-    }
-
-    codec_traits!(whole);
-}
+delegate!(Guard);
 
 impl BytesToBytesCodecTraits for Guard {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {

@@ -32,3 +32,34 @@ impl<T: CodecTraitsV3> CreateFrom<MetadataV3> for T {
         T::create(metadata)
     }
 }
+
+/// A guard `$guard` over `codec` that goes by its name and configuration.
+macro_rules! delegate {
+    ($guard:ty) => {
+        impl zarrs_plugin::ExtensionName for $guard {
+            fn name(
+                &self,
+                version: zarrs_plugin::ZarrVersion,
+            ) -> Option<std::borrow::Cow<'static, str>> {
+                self.codec.name(version)
+            }
+        }
+
+        impl zarrs_codec::CodecTraits for $guard {
+            fn as_any(&self) -> &dyn std::any::Any {
+                self.codec.as_any()
+            }
+
+            fn configuration(
+                &self,
+                version: zarrs_plugin::ZarrVersion,
+                options: &zarrs_codec::CodecMetadataOptions,
+            ) -> Option<zarrs_metadata::Configuration> {
+                self.codec.configuration(version, options)
+            }
+
+            $crate::util::codec_traits!(whole);
+        }
+    };
+}
+use delegate;
