@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
 use zarrs::convert::array_metadata_v2_to_v3;
 use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
-use zarrs_metadata::v2::ArrayMetadataV2;
+use zarrs_metadata::v2::{ArrayMetadataV2, MetadataV2};
 use zarrs_metadata::v3::ArrayMetadataV3;
 
 use crate::dtype::{Kind, NATIVE};
@@ -56,14 +56,13 @@ pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array
 /// zarrs makes the blosc codec of Zarr 2 metadata itself, past the guards of the codec crate; as
 /// Zarr 3 metadata, where zarrs can translate it, the array gets the guarded one.
 fn guarded(metadata: ArrayMetadataV2) -> ArrayMetadata {
-    let is_blosc = metadata
-        .compressor
-        .as_ref()
-        .is_some_and(|codec| codec.id() == "blosc");
-    match array_metadata_v2_to_v3(&metadata) {
-        Ok(translated) if is_blosc => ArrayMetadata::V3(translated),
-        _ => ArrayMetadata::V2(metadata),
+    let is_blosc = |codec: &MetadataV2| codec.id() == "blosc";
+    if metadata.compressor.as_ref().is_some_and(is_blosc)
+        && let Ok(translated) = array_metadata_v2_to_v3(&metadata)
+    {
+        return ArrayMetadata::V3(translated);
     }
+    ArrayMetadata::V2(metadata)
 }
 
 /// Check that the codecs take the array's chunks and data type: zarrs asks them at the first read.

@@ -99,11 +99,21 @@ impl Sharding {
         } else {
             0
         })?;
+        let mut kept = 0_usize;
         for (entry, replaced) in std::iter::zip(&mut index, &replaced) {
             let bytes = match replaced {
                 Some(bytes) => bytes.as_deref(),
                 None => entry_of(name, &stored, *entry)?,
             };
+            if replaced.is_none() {
+                // Entries that all name the same bytes would make the shard many times as long.
+                kept = kept.saturating_add(bytes.map_or(0, <[u8]>::len));
+                if kept > stored.len() {
+                    return Err(Error::Codec(format!(
+                        "chunk {name}: the shard index is corrupt: its subchunks overlap"
+                    )));
+                }
+            }
             *entry = MISSING;
             if let Some(bytes) = bytes {
                 *entry = [shard.len() as u64, bytes.len() as u64];

@@ -391,6 +391,20 @@ def test_a_shard_index_may_lie(tmp_path, entry, selection):
         pipe.write([(str(file), (7,), (), False)], np.array(1.0), (), False)
 
 
+def test_subchunks_that_overlap_do_not_multiply_the_shard(tmp_path):
+    create(tmp_path, np.arange(8.0), shards=(8,), chunks=(2,), compressors=None)
+    (file,) = chunk_files(tmp_path)
+    stored = file.read_bytes()
+    index = np.frombuffer(stored[-68:-4], "<u8").reshape(4, 2).copy()
+    index[:3] = (0, 64)
+    lying = stored[:-68] + bytes(CRC32C(location="end").encode(index.tobytes()))
+    file.write_bytes(lying)
+    pipe = pipeline(zarr.open_array(str(tmp_path)))
+    with pytest.raises(CodecError, match="its subchunks overlap"):
+        pipe.write([(str(file), (7,), (), False)], np.array(1.0), (), False)
+    assert file.read_bytes() == lying
+
+
 # The pipeline of zarr-python's chunks
 
 
