@@ -41,6 +41,7 @@ mod guard;
 pub mod lz4;
 mod partial;
 mod registry;
+mod scan;
 pub mod shuffle;
 pub mod temporal_xor;
 #[cfg(test)]

@@ -450,3 +450,54 @@ fn big_endian_arrays_of_v2_are_read() {
         codec(&json!({"name": "numcodecs.delta", "configuration": v3})).unwrap();
     }
 }
+
+/// The sum over all before, one by one, whatever the pieces.
+fn check_pieces<T: kernel::Arithmetic + bytemuck::Pod>(values: &[T]) {
+    let bits = |values: &[T]| bytemuck::cast_slice::<_, u8>(values).to_vec();
+    let mut sums = values.to_vec();
+    for i in 1..sums.len() {
+        sums[i] = sums[i - 1].plus(values[i]);
+    }
+    let mut differences = values.to_vec();
+    for i in 1..values.len() {
+        differences[i] = values[i].minus(values[i - 1]);
+    }
+    for first in 0..=values.len() {
+        for second in first..=values.len() {
+            let pieces = [0..first, first..second, second..values.len()];
+            let (mut decoded, mut encoded) = (values.to_vec(), values.to_vec());
+            let (mut sum, mut before) = (None, None);
+            for piece in pieces {
+                sum = kernel::decode_from(sum, &mut decoded[piece.clone()]);
+                before = kernel::encode_from(before, &mut encoded[piece.clone()]);
+                assert_eq!(bits(sum.as_slice()), bits(piece_end(&sums, piece.end)));
+                assert_eq!(bits(before.as_slice()), bits(piece_end(values, piece.end)));
+            }
+            assert_eq!(bits(&decoded), bits(&sums));
+            assert_eq!(bits(&encoded), bits(&differences));
+        }
+    }
+}
+
+/// The value before `end`, if there is one.
+fn piece_end<T>(values: &[T], end: usize) -> &[T] {
+    &values[end.saturating_sub(1)..end]
+}
+
+#[test]
+fn every_cut_in_three_pieces_is_the_whole() {
+    let noise: Vec<u8> = (0..70 * 8_u64)
+        .map(|i| ((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8)
+        .collect();
+    macro_rules! check {
+        ($($type:ty)*) => { $(
+            check_pieces::<$type>(&bytemuck::pod_collect_to_vec(&noise[..70 * size_of::<$type>()]));
+        )* };
+    }
+    crate::dtype::integers!(check);
+    crate::dtype::floats!(check);
+    let specials = [-0.0, -0.0, 1e30, 1.0, -1e30, f64::NAN, 1.0, -0.0];
+    check_pieces(&specials);
+    check_pieces(&specials.map(|value| value as f32));
+    check_pieces(&[f32::from_bits(0xff80_0001), -0.0]);
+}
