@@ -8,6 +8,12 @@
 //! x[0] = e[0]            x[i] = e[i] ^ x[i - 1]
 //! ```
 
+use std::ops::Range;
+
+use bytemuck::Pod;
+
+use crate::scan::{Fold, Vector, Xor, scan};
+
 /// Encode `decoded` of shape `(outer, rows, row_bytes)`.
 ///
 /// # Panics
@@ -15,26 +21,8 @@
 #[must_use]
 pub fn encode(decoded: &[u8], rows: usize, row_bytes: usize) -> Vec<u8> {
     let mut encoded = decoded.to_vec();
-    for (encoded, decoded) in
-        blocks_mut(&mut encoded, rows, row_bytes).zip(decoded.chunks_exact(rows.max(1) * row_bytes))
-    {
-        xor_into(
-            &mut encoded[row_bytes..],
-            &decoded[..decoded.len() - row_bytes],
-        );
-    }
+    whole_blocks(decoded.len(), rows, row_bytes).encode(&mut encoded);
     encoded
-}
-
-/// Rows of one machine word: the row before stays in a register.
-macro_rules! scan_words {
-    ($block:expr, $word:ty) => {{
-        let mut before: $word = 0;
-        for row in $block.as_chunks_mut().0 {
-            before ^= <$word>::from_ne_bytes(*row);
-            *row = before.to_ne_bytes();
-        }
-    }};
 }
 
 /// Decode `data` of shape `(outer, rows, row_bytes)` in place.
@@ -42,46 +30,217 @@ macro_rules! scan_words {
 /// # Panics
 /// Panics if `row_bytes` is zero or `data` is not a whole number of `rows * row_bytes`.
 pub fn decode(data: &mut [u8], rows: usize, row_bytes: usize) {
-    for block in blocks_mut(data, rows, row_bytes) {
-        match row_bytes {
-            1 => scan_words!(block, u8),
-            2 => scan_words!(block, u16),
-            4 => scan_words!(block, u32),
-            8 => scan_words!(block, u64),
-            16 => scan_words!(block, u128),
-            _ => scan_rows(block, row_bytes),
+    whole_blocks(data.len(), rows, row_bytes).decode(data);
+}
+
+fn whole_blocks(bytes: usize, rows: usize, row_bytes: usize) -> Scan {
+    let scan = Scan::new(rows, row_bytes);
+    assert!(
+        bytes.is_multiple_of(scan.block_bytes),
+        "{bytes} bytes are not a whole number of blocks of {rows} rows of {row_bytes} bytes",
+    );
+    scan
+}
+
+/// Bytes per piece: it stays in the L1 cache while its columns are gone through one after the other.
+const PIECE: usize = 16 << 10;
+
+/// Vectors in the half of a tile, which is what a row is cut into: the tile of the row before stays
+/// in registers.
+const HALF_TILE: usize = 4;
+
+/// Encodes or decodes a block of shape `(outer, rows, row_bytes)` in place, in successive pieces
+/// that may begin and end anywhere.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    row_bytes: usize,
+    block_bytes: usize,
+    /// That of the next byte, within `block_bytes`.
+    position: usize,
+    /// In each column the decoded byte before; zeros where there is none.
+    before: Vec<u8>,
+}
+
+impl Default for Scan {
+    /// One that changes nothing, until [`reset`](Self::reset).
+    fn default() -> Self {
+        Self::new(1, 1)
+    }
+}
+
+impl Scan {
+    /// At the start of a block.
+    ///
+    /// # Panics
+    /// Panics if `row_bytes` is zero.
+    #[must_use]
+    pub fn new(rows: usize, row_bytes: usize) -> Self {
+        let mut scan = Self {
+            row_bytes: 0,
+            block_bytes: 0,
+            position: 0,
+            before: Vec::new(),
+        };
+        scan.reset(rows, row_bytes);
+        scan
+    }
+
+    /// Become what [`new`](Self::new) gives.
+    ///
+    /// # Panics
+    /// Panics if `row_bytes` is zero.
+    pub fn reset(&mut self, rows: usize, row_bytes: usize) {
+        assert!(row_bytes > 0, "a row must have at least one byte");
+        self.row_bytes = row_bytes;
+        self.block_bytes = rows.max(1) * row_bytes;
+        self.before.resize(row_bytes, 0);
+        self.seek(0);
+    }
+
+    /// Go on at another place.
+    ///
+    /// # Panics
+    /// Panics if `position` is not a multiple of `rows * row_bytes`.
+    pub fn seek(&mut self, position: usize) {
+        assert!(
+            position.is_multiple_of(self.block_bytes),
+            "seek: {position} is not the start of a block of {} bytes",
+            self.block_bytes
+        );
+        self.position = 0;
+        self.before.fill(0);
+    }
+
+    /// Decode the next bytes.
+    pub fn decode(&mut self, piece: &mut [u8]) {
+        self.run::<true>(piece);
+    }
+
+    /// Encode the next bytes.
+    pub fn encode(&mut self, piece: &mut [u8]) {
+        self.run::<false>(piece);
+    }
+
+    fn run<const DECODE: bool>(&mut self, bytes: &mut [u8]) {
+        // A block of one row is its own code.
+        if self.block_bytes == self.row_bytes {
+            return;
+        }
+        for piece in bytes.chunks_mut(PIECE) {
+            let column = self.position % self.row_bytes;
+            let to_row = (self.row_bytes - column) % self.row_bytes;
+            let (head, piece) = piece.split_at_mut(to_row.min(piece.len()));
+            self.part_of_row::<DECODE>(column, head);
+            let (rows, tail) = piece.split_at_mut(piece.len() / self.row_bytes * self.row_bytes);
+            self.whole_rows::<DECODE>(rows);
+            self.part_of_row::<DECODE>(0, tail);
         }
     }
-}
 
-fn blocks_mut(
-    data: &mut [u8],
-    rows: usize,
-    row_bytes: usize,
-) -> std::slice::ChunksExactMut<'_, u8> {
-    assert!(row_bytes > 0, "a row must have at least one byte");
-    let block_bytes = rows.max(1) * row_bytes;
-    assert!(
-        data.len().is_multiple_of(block_bytes),
-        "{} bytes are not a whole number of blocks of {rows} rows of {row_bytes} bytes",
-        data.len(),
-    );
-    data.chunks_exact_mut(block_bytes)
-}
-
-fn scan_rows(block: &mut [u8], row_bytes: usize) {
-    let mut rows = block.chunks_exact_mut(row_bytes);
-    let Some(mut before) = rows.next() else {
-        return;
-    };
-    for row in rows {
-        xor_into(row, before);
-        before = row;
+    fn part_of_row<const DECODE: bool>(&mut self, column: usize, part: &mut [u8]) {
+        for (byte, before) in part.iter_mut().zip(&mut self.before[column..]) {
+            let value = *byte;
+            *byte ^= *before;
+            *before = if DECODE { *byte } else { value };
+        }
+        self.advance(part.len());
     }
-}
 
-fn xor_into(into: &mut [u8], other: &[u8]) {
-    for (into, other) in into.iter_mut().zip(other) {
-        *into ^= other;
+    fn whole_rows<const DECODE: bool>(&mut self, rows: &mut [u8]) {
+        if rows.is_empty() {
+            return;
+        }
+        for start in (0..self.row_bytes).step_by(2 * HALF_TILE * size_of::<Vector>()) {
+            let tile = start
+                ..self
+                    .row_bytes
+                    .min(start + 2 * HALF_TILE * size_of::<Vector>());
+            match (tile.len(), self.row_bytes) {
+                (1, 1) => self.column::<u8, DECODE>(rows),
+                (2, 2) => self.column::<u16, DECODE>(rows),
+                (4, 4) => self.column::<u32, DECODE>(rows),
+                (8, 8) => self.column::<u64, DECODE>(rows),
+                (16, 16) => self.column::<[Vector; 1], DECODE>(rows),
+                (1..=2, _) => self.tile::<u8, DECODE>(rows, tile),
+                (3..=4, _) => self.tile::<u16, DECODE>(rows, tile),
+                (5..=8, _) => self.tile::<u32, DECODE>(rows, tile),
+                (9..=16, _) => self.tile::<u64, DECODE>(rows, tile),
+                (17..=32, _) => self.tile::<[Vector; 1], DECODE>(rows, tile),
+                (33..=64, _) => self.tile::<[Vector; 2], DECODE>(rows, tile),
+                _ => self.tile::<[Vector; HALF_TILE], DECODE>(rows, tile),
+            }
+        }
+        self.advance(rows.len());
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.position = (self.position + bytes) % self.block_bytes;
+        if self.position == 0 {
+            self.before.fill(0);
+        }
+    }
+
+    /// Rows of one `T` each.
+    fn column<T: Pod, const DECODE: bool>(&mut self, rows: &mut [u8])
+    where
+        Xor: Fold<T>,
+    {
+        let before: T = bytemuck::pod_read_unaligned(&self.before);
+        let before = self.each_block(before, rows, |before, block| {
+            if DECODE {
+                return scan::<T, Xor>(before, block);
+            }
+            let rows = block.chunks_exact_mut(size_of::<T>());
+            rows.fold(before, |before, row| {
+                let value = bytemuck::pod_read_unaligned(row);
+                row.copy_from_slice(bytemuck::bytes_of(&Xor::fold(value, before)));
+                value
+            })
+        });
+        self.before.copy_from_slice(bytemuck::bytes_of(&before));
+    }
+
+    /// The columns `tile` of rows, as two of `T` that overlap unless the tile is as wide as both.
+    fn tile<T: Pod, const DECODE: bool>(&mut self, rows: &mut [u8], tile: Range<usize>)
+    where
+        Xor: Fold<T>,
+    {
+        let row_bytes = self.row_bytes;
+        let halves = [tile.start, tile.end - size_of::<T>()];
+        let read = |row: &[u8]| -> [T; 2] {
+            halves.map(|at| bytemuck::pod_read_unaligned(&row[at..][..size_of::<T>()]))
+        };
+        let write = |row: &mut [u8], values: [T; 2]| {
+            for (at, value) in halves.into_iter().zip(values) {
+                row[at..][..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
+            }
+        };
+        let before = self.each_block(read(&self.before), rows, |before, block| {
+            block
+                .chunks_exact_mut(row_bytes)
+                .fold(before, |before, row| {
+                    let values = read(row);
+                    let folds = [0, 1].map(|half| Xor::fold(values[half], before[half]));
+                    write(row, folds);
+                    if DECODE { folds } else { values }
+                })
+        });
+        write(&mut self.before, before);
+    }
+
+    /// Fold over the rows of each block, which begins with zeros except for the one that the last
+    /// piece left off in: that goes on with `before`.
+    fn each_block<C: Pod>(
+        &self,
+        before: C,
+        rows: &mut [u8],
+        fold: impl Fn(C, &mut [u8]) -> C,
+    ) -> C {
+        let left = rows.len().min(self.block_bytes - self.position);
+        let (first, others) = rows.split_at_mut(left);
+        let before = fold(before, first);
+        others
+            .chunks_mut(self.block_bytes)
+            .fold(before, |_, block| fold(C::zeroed(), block))
     }
 }

@@ -257,3 +257,106 @@ fn vectors_of_the_specification() {
     kernel::decode(&mut encoded, 3, 1);
     assert_eq!(encoded, decoded);
 }
+
+/// Run `scan` over `data` in pieces that end at `cuts`.
+fn in_pieces(data: &[u8], cuts: &[usize], mut run: impl FnMut(&mut [u8])) -> Vec<u8> {
+    let mut data = data.to_vec();
+    let mut rest = &mut data[..];
+    let mut done = 0;
+    for cut in cuts.iter().copied().chain([done + rest.len()]) {
+        let (piece, after) = rest.split_at_mut(cut.saturating_sub(done).min(rest.len()));
+        done += piece.len();
+        run(piece);
+        rest = after;
+    }
+    data
+}
+
+fn noise(length: usize) -> Vec<u8> {
+    (0..length as u64)
+        .map(|i| ((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8)
+        .collect()
+}
+
+/// `cuts` of a block of `outer`, in both directions.
+fn check_pieces(outer: usize, rows: usize, row_bytes: usize, cuts: &[usize]) {
+    let encoded = noise(outer * rows * row_bytes);
+    let decoded = naive_decode(&encoded, rows, row_bytes);
+    let mut scan = kernel::Scan::default();
+    scan.reset(rows, row_bytes);
+    assert_eq!(
+        in_pieces(&encoded, cuts, |piece| scan.decode(piece)),
+        decoded,
+        "{outer} {rows} {row_bytes} {cuts:?}"
+    );
+    scan.seek(rows * row_bytes);
+    assert_eq!(
+        in_pieces(&decoded, cuts, |piece| scan.encode(piece)),
+        encoded,
+        "{outer} {rows} {row_bytes} {cuts:?}"
+    );
+}
+
+#[test]
+fn every_cut_in_three_pieces_is_the_whole() {
+    for (outer, rows, row_bytes) in [
+        (1, 70, 1),
+        (1, 40, 2),
+        (1, 20, 4),
+        (1, 11, 8),
+        (1, 6, 16),
+        (1, 20, 3),
+        (1, 10, 6),
+        (1, 7, 12),
+        (3, 3, 4),
+        (5, 3, 2),
+        (4, 19, 1),
+        (2, 5, 7),
+        (2, 3, 12),
+        (2, 2, 24),
+        (20, 1, 3),
+        (1, 2, 35),
+    ] {
+        let length = outer * rows * row_bytes;
+        for first in 0..=length {
+            for second in first..=length {
+                check_pieces(outer, rows, row_bytes, &[first, second]);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_every_width_in_pieces() {
+    for row_bytes in (1..300).chain([511, 4096, 20_000]) {
+        for rows in [1, 2, 3, 9] {
+            let length = 3 * rows * row_bytes;
+            for step in [length, length / 2 + 1, 2 * row_bytes + 1, row_bytes, 97] {
+                let cuts: Vec<usize> = (step..length).step_by(step).collect();
+                check_pieces(3, rows, row_bytes, &cuts);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_scan_goes_on_at_any_block() {
+    let (rows, row_bytes) = (5, 6);
+    let encoded = noise(4 * rows * row_bytes);
+    let decoded = naive_decode(&encoded, rows, row_bytes);
+    let mut scan = kernel::Scan::new(rows, row_bytes);
+    for block in [2, 0, 3, 1] {
+        let start = block * rows * row_bytes;
+        scan.seek(start);
+        // Leaves off within a row.
+        let mut data = encoded[start..][..17].to_vec();
+        scan.decode(&mut data);
+        assert_eq!(data, decoded[start..][..17]);
+    }
+}
+
+#[test]
+#[should_panic = "not the start of a block"]
+fn a_scan_does_not_go_on_within_a_block() {
+    kernel::Scan::new(5, 6).seek(36);
+}
