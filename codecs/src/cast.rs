@@ -13,6 +13,8 @@
     reason = "`as` is numpy's cast, and what it loses is checked"
 )]
 
+#[cfg(target_arch = "x86_64")]
+mod halves;
 #[cfg(test)]
 mod tests;
 
@@ -97,16 +99,33 @@ pub(crate) fn cast_bytes(
     overflow: Overflow,
 ) -> Result<Vec<u8>, CastError> {
     let mut result = vec![0; bytes.len() / from.size() * to.size()];
+    cast_into(bytes, from, to, overflow, &mut result)?;
+    Ok(result)
+}
+
+/// [`cast_bytes`] to the bytes of as many elements in `result`, which are unspecified after an error.
+///
+/// # Errors
+/// Returns a [`CastError`] for the first element that `to` cannot hold.
+///
+/// # Panics
+/// Panics if the numbers of elements differ.
+pub(crate) fn cast_into(
+    bytes: &[u8],
+    from: NumericType,
+    to: NumericType,
+    overflow: Overflow,
+    result: &mut [u8],
+) -> Result<(), CastError> {
     dispatch!(from, S => dispatch!(to, D => {
         let values = elements::<S>(bytes);
-        with_elements_mut::<D, _>(&mut result, |result| cast(&values, result, overflow))
+        with_elements_mut::<D, _>(result, |result| cast(&values, result, overflow))
             .map_err(|index| CastError {
                 index,
                 value: format!("{:?}", values[index]),
                 target: to,
             })
-    }))?;
-    Ok(result)
+    }))
 }
 
 /// A type that numpy casts `S` to.
@@ -305,14 +324,54 @@ impl CastFrom<f32> for f64 {
 }
 
 // To and from f16, numpy moves the bits of a NaN, where the processor's instructions (used by
-// `half`) also make it quiet: those lanes are patched, in the rare block that has any.
+// `half`) also make it quiet: the lanes of signalling ones are patched, in the rare block that has
+// any. Quiet ones, the usual mark of missing data, come out right.
 
-/// The bits of f16 infinity; more is NaN.
-const F16_INFINITY: u16 = 0x7c00;
+/// A float that may be a signalling NaN: one whose payload does not begin with a one.
+trait IsSignalling {
+    fn is_signalling(&self) -> bool;
+}
+
+macro_rules! is_signalling {
+    ($($float:ty, $signed:ty, $infinity:literal, $quiet:literal;)*) => { $(
+        impl IsSignalling for $float {
+            fn is_signalling(&self) -> bool {
+                // Signed, which is what vectors compare.
+                let magnitude = self.to_bits() as $signed & <$signed>::MAX;
+                (magnitude > $infinity) & (magnitude < $quiet)
+            }
+        }
+    )* };
+}
+
+is_signalling! {
+    f16, i16, 0x7c00, 0x7e00;
+    f32, i32, 0x7f80_0000, 0x7fc0_0000;
+    f64, i64, 0x7ff0_0000_0000_0000, 0x7ff8_0000_0000_0000;
+}
+
+/// `$vectors` if the processor has what it needs, else `$plain`; and the patch.
+macro_rules! to_or_from_half {
+    ($from:ty, $to:ty, $vectors:ident, $plain:expr) => {
+        fn cast_block(from: &[$from], to: &mut [$to]) {
+            let plain: fn(&[$from], &mut [$to]) = $plain;
+            #[cfg(target_arch = "x86_64")]
+            if halves::detected() {
+                // SAFETY: detected.
+                if unsafe { halves::$vectors(from, to) } {
+                    patch_signalling(from, to);
+                }
+                return;
+            }
+            plain(from, to);
+            patch_signalling(from, to);
+        }
+    };
+}
 
 /// The f16 NaN of a sign bit and a payload of ten bits, which is never empty.
 fn f16_nan(negative: bool, payload: u16) -> f16 {
-    f16::from_bits(u16::from(negative) << 15 | F16_INFINITY | payload.max(1))
+    f16::from_bits(u16::from(negative) << 15 | 0x7c00 | payload.max(1))
 }
 
 impl CastFrom<f16> for f32 {
@@ -324,10 +383,8 @@ impl CastFrom<f16> for f32 {
         value.to_f32()
     }
 
-    fn cast_block(from: &[f16], to: &mut [Self]) {
-        from.convert_to_f32_slice(to);
-        patch_nans(from, to, |value| value.to_bits() & 0x7fff > F16_INFINITY);
-    }
+    to_or_from_half!(f16, f32, halves_to_singles, |from, to| from
+        .convert_to_f32_slice(to));
 }
 
 impl CastFrom<f32> for f16 {
@@ -341,10 +398,8 @@ impl CastFrom<f32> for f16 {
         Self::from_f32(*value)
     }
 
-    fn cast_block(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-        patch_nans(from, to, |value| value.is_nan());
-    }
+    to_or_from_half!(f32, f16, singles_to_halves, |from, to| to
+        .convert_from_f32_slice(from));
 }
 
 impl CastFrom<f16> for f64 {
@@ -358,10 +413,8 @@ impl CastFrom<f16> for f64 {
         value.to_f64()
     }
 
-    fn cast_block(from: &[f16], to: &mut [Self]) {
-        from.convert_to_f64_slice(to);
-        patch_nans(from, to, |value| value.to_bits() & 0x7fff > F16_INFINITY);
-    }
+    to_or_from_half!(f16, f64, halves_to_doubles, |from, to| from
+        .convert_to_f64_slice(to));
 }
 
 impl CastFrom<f64> for f16 {
@@ -375,16 +428,15 @@ impl CastFrom<f64> for f16 {
         Self::from_f32(round_to_odd(*value))
     }
 
-    fn cast_block(from: &[f64], to: &mut [Self]) {
-        // `half` rounds twice, to f32 and then to f16, which is wrong near halfway cases.
-        let mut narrow = [0.0; BLOCK];
-        let narrow = &mut narrow[..from.len()];
-        for (narrow, value) in narrow.iter_mut().zip(from) {
-            *narrow = round_to_odd(*value);
+    // `half` rounds twice, to f32 and then to f16, which is wrong near halfway cases.
+    to_or_from_half!(f64, f16, doubles_to_halves, |from, to| {
+        let mut singles = [0.0; BLOCK];
+        let singles = &mut singles[..from.len()];
+        for (single, value) in singles.iter_mut().zip(from) {
+            *single = round_to_odd(*value);
         }
-        to.convert_from_f32_slice(narrow);
-        patch_nans(from, to, |value| value.is_nan());
-    }
+        to.convert_from_f32_slice(singles);
+    });
 }
 
 /// f64 to f32 such that rounding on to f16 is as if from f64: toward zero, and what was lost
@@ -398,13 +450,11 @@ fn round_to_odd(value: f64) -> f32 {
     f32::from_bits((nearest.to_bits() - u32::from(away)) | u32::from(inexact))
 }
 
-/// Overwrite the lanes of the NaNs in `from`, if there are any, by the exact cast.
-fn patch_nans<S, D: CastFrom<S>>(from: &[S], to: &mut [D], is_nan: impl Fn(&S) -> bool) {
-    if from.iter().fold(false, |any, value| any | is_nan(value)) {
-        for (to, value) in to.iter_mut().zip(from) {
-            if is_nan(value) {
-                *to = D::cast(value);
-            }
+/// Overwrite the lanes of the signalling NaNs in `from` by the exact cast.
+fn patch_signalling<S: IsSignalling, D: CastFrom<S>>(from: &[S], to: &mut [D]) {
+    for (to, value) in to.iter_mut().zip(from) {
+        if value.is_signalling() {
+            *to = D::cast(value);
         }
     }
 }
