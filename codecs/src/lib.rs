@@ -37,12 +37,14 @@ pub mod cast;
 pub mod delta;
 pub mod dtype;
 mod elements;
+pub mod endian;
 mod guard;
 pub mod lz4;
 mod partial;
 mod registry;
 mod scan;
 pub mod shuffle;
+pub mod stream;
 pub mod temporal_xor;
 #[cfg(test)]
 mod testing;
