@@ -38,6 +38,7 @@ pub mod delta;
 pub mod dtype;
 mod elements;
 pub mod endian;
+pub mod fused;
 mod guard;
 pub mod lz4;
 mod partial;
@@ -53,6 +54,7 @@ pub mod zstd;
 
 pub use astype::{AsTypeCodec, AsTypeConfiguration};
 pub use delta::{DeltaCodec, DeltaConfiguration};
+pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use registry::{codec_names, register, register_alias};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};

@@ -19,7 +19,7 @@
 
 use std::sync::Arc;
 
-use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+use lz4_flex::block::{compress_into, get_maximum_output_size};
 use serde::{Deserialize, Serialize};
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
@@ -73,16 +73,13 @@ const HEADER: usize = 4;
 /// LZ4 cannot expand a byte of input to more than this.
 const MAX_RATIO: usize = 255;
 
-fn error(message: impl std::fmt::Display) -> CodecError {
-    CodecError::Other(format!("lz4: {message}"))
+fn error(message: impl std::fmt::Display) -> String {
+    format!("lz4: {message}")
 }
 
 /// The length that `encoded` states, if a chunk of `representation` can have it and the block can
 /// hold it.
-fn stated_length(
-    encoded: &[u8],
-    representation: &BytesRepresentation,
-) -> Result<usize, CodecError> {
+fn stated_length(encoded: &[u8], representation: &BytesRepresentation) -> Result<usize, String> {
     let header = encoded
         .first_chunk::<HEADER>()
         .ok_or_else(|| error(format_args!("{} bytes do not hold a length", encoded.len())))?;
@@ -105,6 +102,42 @@ fn stated_length(
         )));
     }
     Ok(length)
+}
+
+/// Decompress a chunk into `out`, which it must fill; returns how many bytes it holds.
+///
+/// # Errors
+/// Returns a message if it is corrupt or states another length.
+pub(crate) fn decompress_into(encoded: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    let length = stated_length(encoded, &BytesRepresentation::FixedSize(out.len() as u64))?;
+    let decoded = lz4_flex::block::decompress_into(&encoded[HEADER..], out)
+        .map_err(|err| error(format_args!("decompressing the chunk failed: {err}")))?;
+    if decoded != length {
+        return Err(error(format_args!(
+            "the chunk holds {decoded} bytes but states {length}; it is corrupt"
+        )));
+    }
+    Ok(decoded)
+}
+
+/// Append `plain`, compressed, to `out`.
+///
+/// # Errors
+/// Returns a message if it is too long for the format.
+pub(crate) fn compress_onto(plain: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let length = u32::try_from(plain.len()).map_err(|_| {
+        error(format_args!(
+            "a chunk of {} bytes is too large, expected less than 4 GiB; use smaller chunks",
+            plain.len(),
+        ))
+    })?;
+    out.extend(length.to_le_bytes());
+    let start = out.len();
+    out.resize(start + get_maximum_output_size(plain.len()), 0);
+    let block = compress_into(plain, &mut out[start..])
+        .map_err(|err| error(format_args!("compressing the chunk failed: {err}")))?;
+    out.truncate(start + block);
+    Ok(())
 }
 
 impl CodecTraits for Lz4Codec {
@@ -143,18 +176,8 @@ impl BytesToBytesCodecTraits for Lz4Codec {
         decoded_value: ArrayBytesRaw<'a>,
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let length = u32::try_from(decoded_value.len()).map_err(|_| {
-            error(format_args!(
-                "a chunk of {} bytes is too large, expected less than 4 GiB; use smaller chunks",
-                decoded_value.len(),
-            ))
-        })?;
-        let mut out = vec![0; HEADER + get_maximum_output_size(decoded_value.len())];
-        let (header, block) = out.split_at_mut(HEADER);
-        header.copy_from_slice(&length.to_le_bytes());
-        let block = compress_into(&decoded_value, block)
-            .map_err(|err| error(format_args!("compressing the chunk failed: {err}")))?;
-        out.truncate(HEADER + block);
+        let mut out = Vec::new();
+        compress_onto(&decoded_value, &mut out)?;
         Ok(out.into())
     }
 
@@ -164,15 +187,8 @@ impl BytesToBytesCodecTraits for Lz4Codec {
         decoded_representation: &BytesRepresentation,
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let length = stated_length(&encoded_value, decoded_representation)?;
-        let mut out = vec![0; length];
-        let decoded = decompress_into(&encoded_value[HEADER..], &mut out)
-            .map_err(|err| error(format_args!("decompressing the chunk failed: {err}")))?;
-        if decoded != length {
-            return Err(error(format_args!(
-                "the chunk holds {decoded} bytes but states {length}; it is corrupt"
-            )));
-        }
+        let mut out = vec![0; stated_length(&encoded_value, decoded_representation)?];
+        decompress_into(&encoded_value, &mut out)?;
         Ok(out.into())
     }
 }

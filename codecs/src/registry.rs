@@ -12,6 +12,7 @@ use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
+use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
 
@@ -28,10 +29,12 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
 ];
 
-/// Codecs of zarrs that [`register`] puts a guard in front of, by Zarr V3 name.
+/// Codecs of zarrs that [`register`] puts a guard in front of, and one that is never stored, by Zarr
+/// V3 name.
 const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("blosc", bytes::blosc),
     ("crc32c", bytes::crc32c),
+    (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
     ("gzip", bytes::gzip),
     ("numcodecs.adler32", bytes::adler32),
     ("numcodecs.bz2", bytes::bz2),

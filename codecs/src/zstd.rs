@@ -31,7 +31,7 @@ use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
-use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, ResetDirective};
+use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
@@ -56,12 +56,14 @@ const LEVELS: std::ops::RangeInclusive<i32> = -131_072..=22;
 #[derive(Clone, Debug)]
 pub struct ZstdCodec {
     name: Cow<'static, str>,
-    configuration: ZstdConfiguration,
+    pub(crate) configuration: ZstdConfiguration,
 }
 
 thread_local! {
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
     static DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    /// Apart: it keeps a window, and a bound of it.
+    static PREFIX_DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
 impl CodecTraitsV3 for ZstdCodec {
@@ -118,11 +120,67 @@ impl ZstdCodec {
     }
 }
 
-fn error(action: &str, code: zstd_safe::ErrorCode) -> CodecError {
-    CodecError::Other(format!(
-        "zstd: {action} failed: {}",
-        zstd_safe::get_error_name(code)
-    ))
+fn error(action: &str, code: zstd_safe::ErrorCode) -> String {
+    format!("zstd: {action} failed: {}", zstd_safe::get_error_name(code))
+}
+
+/// Decompress `frames` into `out`; returns how many bytes they hold.
+///
+/// # Errors
+/// Returns a message if they are corrupt or hold more than `out` does.
+pub(crate) fn decompress_into(frames: &[u8], out: &mut [u8]) -> Result<usize, String> {
+    DECOMPRESSOR
+        .with_borrow_mut(|context| context.decompress(out, frames))
+        .map_err(|code| error("decompressing the chunk", code))
+}
+
+/// Decompress `frames` until `out` is full, without a look at the rest; whether that worked.
+pub(crate) fn decompress_prefix(frames: &[u8], out: &mut [u8]) -> bool {
+    // What holds the matches is allocated by what the frame states: no more than it can need here,
+    // or 1 KiB, the smallest that there is.
+    let window = out.len().saturating_mul(8).max(1 << 10).ilog2();
+    PREFIX_DECOMPRESSOR.with_borrow_mut(|context| {
+        let mut input = InBuffer::around(frames);
+        let mut output = OutBuffer::around(out);
+        let mut prefix = || {
+            context.reset(ResetDirective::SessionOnly)?;
+            context.set_parameter(DParameter::WindowLogMax(window.min(27)))?;
+            while output.pos() < output.capacity() {
+                let before = (input.pos(), output.pos());
+                context.decompress_stream(&mut output, &mut input)?;
+                if before == (input.pos(), output.pos()) {
+                    break; // there is no more
+                }
+            }
+            Ok::<_, zstd_safe::ErrorCode>(output.pos() == output.capacity())
+        };
+        prefix().unwrap_or(false)
+    })
+}
+
+/// Append `plain`, compressed, to `out`.
+///
+/// # Errors
+/// Returns a message if zstd does.
+pub(crate) fn compress_onto(
+    plain: &[u8],
+    configuration: ZstdConfiguration,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    let start = out.len();
+    out.reserve(zstd_safe::compress_bound(plain.len()));
+    let mut tail = std::io::Cursor::new(&mut *out);
+    tail.set_position(start as u64);
+    COMPRESSOR
+        .with_borrow_mut(|context| {
+            context.set_parameter(CParameter::CompressionLevel(configuration.level))?;
+            context.set_parameter(CParameter::ChecksumFlag(
+                configuration.checksum == Some(true),
+            ))?;
+            context.compress2(&mut tail, plain)
+        })
+        .map(drop)
+        .map_err(|code| error("compressing the chunk", code))
 }
 
 /// Decompress `frames` to at most `bound` bytes.
@@ -199,15 +257,8 @@ impl BytesToBytesCodecTraits for ZstdCodec {
         decoded_value: ArrayBytesRaw<'a>,
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let ZstdConfiguration { level, checksum } = self.configuration;
-        let mut out = Vec::with_capacity(zstd_safe::compress_bound(decoded_value.len()));
-        COMPRESSOR
-            .with_borrow_mut(|context| {
-                context.set_parameter(CParameter::CompressionLevel(level))?;
-                context.set_parameter(CParameter::ChecksumFlag(checksum == Some(true)))?;
-                context.compress2(&mut out, &decoded_value)
-            })
-            .map_err(|code| error("compressing the chunk", code))?;
+        let mut out = Vec::new();
+        compress_onto(&decoded_value, self.configuration, &mut out)?;
         Ok(out.into())
     }
 

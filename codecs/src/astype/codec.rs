@@ -95,6 +95,14 @@ impl AsTypeCodec {
         })
     }
 
+    /// The types of a value of an array of `data_type`, and of a stored one.
+    pub(crate) fn types(
+        &self,
+        data_type: &DataType,
+    ) -> Result<(NumericType, NumericType), CodecError> {
+        Ok((self.decoded_type(data_type)?, self.encode_dtype))
+    }
+
     /// The numeric type that an array of `data_type` is seen as.
     fn decoded_type(&self, data_type: &DataType) -> Result<NumericType, CodecError> {
         let Some(decode_dtype) = self.decode_dtype else {

@@ -98,6 +98,11 @@ impl DeltaCodec {
 }
 
 impl DeltaCodec {
+    /// The types of a value, of the sum of differences, and of a stored difference.
+    pub(crate) fn types(&self) -> (NumericType, NumericType, NumericType) {
+        (self.dtype, sum_type(self.dtype, self.astype), self.astype)
+    }
+
     /// Check that the stored differences, cast back, are those of the values, up to fill values
     /// at the end: a chunk at the edge of an array is padded with them, and nobody reads those.
     fn check_restores(
@@ -256,7 +261,7 @@ impl ArrayToArrayCodecTraits for DeltaCodec {
                 "{NAME}: cannot decode a chunk: {error} in the sums"
             ))),
         };
-        let sum_type = sum_type(self.dtype, self.astype);
+        let (_, sum_type, _) = self.types();
         if self.astype != sum_type {
             bytes = cast(&bytes, self.astype, sum_type)?;
         }

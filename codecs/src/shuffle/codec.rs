@@ -72,13 +72,17 @@ impl ShuffleCodec {
         }
     }
 
+    /// Bytes per element; at least 1.
+    pub(crate) fn element_size(&self) -> usize {
+        usize::try_from(self.configuration.elementsize.max(1)).unwrap_or(usize::MAX)
+    }
+
     fn run<'a>(
         &self,
         bytes: ArrayBytesRaw<'a>,
         kernel: fn(&[u8], &mut [u8], usize),
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let element_size =
-            usize::try_from(self.configuration.elementsize.max(1)).unwrap_or(usize::MAX);
+        let element_size = self.element_size();
         if element_size == 1 {
             return Ok(bytes);
         }

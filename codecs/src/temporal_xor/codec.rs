@@ -57,7 +57,7 @@ impl TemporalXorCodec {
     }
 
     /// The axis as an index into a shape of `dimensionality`.
-    fn axis(&self, dimensionality: usize) -> Result<usize, CodecError> {
+    pub(crate) fn axis(&self, dimensionality: usize) -> Result<usize, CodecError> {
         let axis = self.configuration.axis;
         let from_start = match usize::try_from(axis.unsigned_abs()) {
             Ok(axis) if self.configuration.axis >= 0 => Some(axis),
