@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tempozarr::fused::{FusedCodec, Plan, Target, fuse_chain};
 use zarrs::array::{ArraySubset, CodecChain, DataType, FillValue};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayBytesVariableLength,
@@ -17,9 +18,10 @@ use zarrs_codec::{
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
+use crate::pool;
 use crate::scatter::{self, Dim, Offsets};
 use crate::selection::Transfer;
-use crate::shard::Sharding;
+use crate::shard::{self, Sharding};
 use crate::store::{self, ChunkFile};
 
 /// How the elements of an array are stored.
@@ -32,8 +34,37 @@ pub struct Spec {
     pub kind: Kind,
     /// Bytes per element in memory: of the element, or of a [`Handle`] to text or bytes.
     pub item: usize,
-    /// How shards are written.
+    /// How shards are written, and read if their subchunks are fused.
     sharding: Option<Sharding>,
+}
+
+/// Memory that each thread keeps: large allocations go back to the system when they are freed, and
+/// fresh pages are what reading costs most.
+struct Buffer(Cell<Vec<u8>>);
+
+impl Buffer {
+    /// Larger ones are not kept.
+    const KEEP: usize = 32 << 20;
+
+    const fn new() -> Self {
+        Self(Cell::new(Vec::new()))
+    }
+
+    /// Lend the buffer to `job`. It is taken, not borrowed: a codec that waits may run another task
+    /// of ours on this thread.
+    fn lend<T>(&self, job: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut buffer = self.0.take();
+        let result = job(&mut buffer);
+        if buffer.capacity() <= Self::KEEP {
+            self.0.set(buffer);
+        }
+        result
+    }
+}
+
+thread_local! {
+    static ENCODED: Buffer = const { Buffer::new() };
+    static DECODED: Buffer = const { Buffer::new() };
 }
 
 /// What to write to a chunk.
@@ -61,8 +92,14 @@ impl Spec {
             Kind::Fixed(_, size) => size,
             Kind::Text | Kind::Bytes => size_of::<Handle>(),
         };
+        let codecs = array.codecs();
+        let first = array.chunk_shape(&vec![0; array.dimensionality()]);
+        let fused = first.map(|shape| {
+            fuse_chain(&codecs, &shape, array.data_type(), array.fill_value()).map(Arc::new)
+        });
         Self {
-            codecs: array.codecs(),
+            // Metadata of Zarr 2 has no room for fused codecs.
+            codecs: fused.ok().and_then(Result::ok).unwrap_or(codecs),
             data_type: array.data_type().clone(),
             fill_value: array.fill_value().clone(),
             kind,
@@ -90,6 +127,122 @@ impl Spec {
             && (self.codecs.bytes_to_bytes_codecs().is_empty()
                 || !self.codecs.array_to_array_codecs().is_empty()
                 || self.granule(shape) != lengths(shape))
+    }
+
+    /// Decode what `transfer` names of a chunk, or a subchunk, of that `shape` into `out`, in one
+    /// pass.
+    ///
+    /// # Safety
+    /// As for [`Source::read`].
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    unsafe fn decode_fused(
+        &self,
+        (codec, plan): (&FusedCodec, &Plan),
+        (name, encoded): (&str, &[u8]),
+        shape: &[NonZeroU64],
+        transfer: &Transfer,
+        out: &Memory,
+        options: &CodecOptions,
+    ) -> Result<()> {
+        // Larger results are not read again before the caches have lost them.
+        const STREAMED: usize = 8 << 20;
+        let mut region = transfer.region();
+        let usize_range = |range: &Range<u64>| range.start as usize..range.end as usize;
+        if let Some((offset, strides)) = transfer.place(&out.strides)
+            && has_runs(&region, &strides, out.item)
+        {
+            let region: Vec<_> = region.iter().map(usize_range).collect();
+            let target = Target::from_raw(out.as_ptr().wrapping_offset(offset), strides)
+                .streaming(out.bytes() >= STREAMED);
+            // SAFETY: the indices were checked against the shape of `out`, whose elements are this
+            // thread's: forwarded.
+            if unsafe { plan.decode_box(encoded, &region, &target) }.is_ok() {
+                return Ok(());
+            }
+        }
+        // Rows of the first dimension, which are stored and decoded in one piece.
+        for (range, length) in std::iter::zip(&mut region, shape).skip(1) {
+            *range = 0..length.get();
+        }
+        let bytes = size(&region, out.item)?;
+        DECODED.with(|buffer| {
+            buffer.lend(|buffer| {
+                let mut block = slice(buffer, bytes)?;
+                let rows: Vec<_> = region.iter().map(usize_range).collect();
+                let whole;
+                if plan.decode_region(encoded, &rows, block).is_err() {
+                    // It has the words for what is wrong.
+                    region = self::whole(shape);
+                    let bytes = size(&region, out.item)?;
+                    let chunk = codec.chain().decode(
+                        encoded.into(),
+                        shape,
+                        &self.data_type,
+                        &self.fill_value,
+                        options,
+                    );
+                    let chunk = chunk.map_err(|error| Error::codec(name, &error))?;
+                    whole = fixed(name, chunk, bytes)?;
+                    block = slice(buffer, bytes)?;
+                    block.copy_from_slice(&whole);
+                }
+                let dims = transfer.dims(&region, &out.strides, out.item);
+                // SAFETY: the block holds the region, which holds every index on the chunk's side;
+                // the indices on the other side were checked against the shape of `out`.
+                unsafe { scatter::copy(block.as_ptr(), out.as_ptr(), dims, out.item) };
+                Ok(())
+            })
+        })
+    }
+
+    /// Decode a whole chunk into all of `out`, which has its shape.
+    ///
+    /// # Safety
+    /// No other thread accesses `out`.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub unsafe fn decode_all(
+        &self,
+        name: &str,
+        encoded: &[u8],
+        shape: &[NonZeroU64],
+        out: &Memory,
+        options: &CodecOptions,
+    ) -> Result<()> {
+        if let Some((codec, plan)) = self.fused(&self.codecs, shape) {
+            let all = Transfer::all(&out.shape);
+            // SAFETY: forwarded.
+            return unsafe {
+                let codec = (codec, &*plan);
+                self.decode_fused(codec, (name, encoded), shape, &all, out, options)
+            };
+        }
+        let lengths = lengths(shape);
+        // SAFETY: forwarded.
+        unsafe {
+            self.decode_into(
+                name,
+                encoded,
+                shape,
+                out,
+                (&lengths, &whole(shape)),
+                options,
+            )
+        }
+    }
+
+    /// The codec and plan of `codecs`, if they run in one pass on chunks of `shape`.
+    fn fused<'a>(
+        &self,
+        codecs: &'a CodecChain,
+        shape: &[NonZeroU64],
+    ) -> Option<(&'a FusedCodec, Cow<'a, Plan>)> {
+        let codec = FusedCodec::of(codecs)?;
+        let plan = codec.plan(shape, &self.data_type, &self.fill_value).ok()?;
+        Some((codec, plan))
     }
 
     /// Decode a whole chunk.
@@ -122,7 +275,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`Error::Codec`], with `name`.
-    pub unsafe fn decode_into(
+    unsafe fn decode_into(
         &self,
         name: &str,
         encoded: &[u8],
@@ -289,6 +442,8 @@ pub struct Source<'a> {
     name: String,
     shape: &'a [NonZeroU64],
     decoder: OnceLock<Arc<dyn ArrayPartialDecoderTraits>>,
+    /// Where the subchunks are.
+    index: OnceLock<Vec<[u64; 2]>>,
 }
 
 impl<'a> Source<'a> {
@@ -305,6 +460,7 @@ impl<'a> Source<'a> {
             name,
             shape,
             decoder: OnceLock::new(),
+            index: OnceLock::new(),
         })
     }
 
@@ -326,25 +482,54 @@ impl<'a> Source<'a> {
         out: &Memory,
         options: &CodecOptions,
     ) -> Result<()> {
-        let item = out.item;
         let wanted = transfer.region();
         if wanted.iter().any(Range::is_empty) {
             return Ok(());
         }
-        let region = self.region(&wanted);
-        let dims = transfer.dims(&region, &out.strides, item);
-        if self.file.is_none() {
-            let fill = self.spec.fill_value.as_ne_bytes();
-            let same = |dim| Dim {
-                from: Offsets::FIXED,
-                ..dim
-            };
-            let dims = dims.into_iter().map(same).collect();
-            // SAFETY: one element is read; the indices on the other side were checked against
-            // the shape of `out`, and are the caller's.
-            unsafe { scatter::copy(fill.as_ptr(), out.as_ptr(), dims, item) };
+        let Some(file) = &self.file else {
+            // SAFETY: forwarded.
+            unsafe { self.fill(transfer, &wanted, out) };
             return Ok(());
+        };
+        if let Some(sharding) = &self.spec.sharding
+            && let Some((codec, plan)) = self.spec.fused(&sharding.codecs, &sharding.subchunk)
+            && let Some(grid) = sharding.grid(self.shape)
+        {
+            let index = self.index(sharding, &grid, options)?;
+            let parts = transfer.cut(&lengths(&sharding.subchunk))?;
+            return pool::share(parts.len(), |i| {
+                let (subchunk, part) = &parts[i];
+                let entry = index[shard::place(subchunk, &grid)];
+                let Some(range) = shard::range_of(&self.name, entry, file.size())? else {
+                    // SAFETY: forwarded; the parts name each element once.
+                    unsafe { self.fill(part, &part.region(), out) };
+                    return Ok(());
+                };
+                self.encoded(range, |encoded| {
+                    let (codec, shape) = ((codec, &*plan), &sharding.subchunk);
+                    let encoded = (self.name.as_str(), encoded);
+                    // SAFETY: as above.
+                    unsafe {
+                        self.spec
+                            .decode_fused(codec, encoded, shape, part, out, options)
+                    }
+                })
+            });
         }
+        if let Some((codec, plan)) = self.spec.fused(&self.spec.codecs, self.shape)
+            && (!plan.reads_parts() || wanted == whole(self.shape))
+        {
+            return self.encoded(0..file.size(), |encoded| {
+                let encoded = (self.name.as_str(), encoded);
+                // SAFETY: forwarded.
+                unsafe {
+                    let codec = (codec, &*plan);
+                    self.spec
+                        .decode_fused(codec, encoded, self.shape, transfer, out, options)
+                }
+            });
+        }
+        let region = self.region(&wanted);
         if out.cells().is_some()
             && region == wanted
             && !region.is_empty()
@@ -353,12 +538,47 @@ impl<'a> Source<'a> {
             // SAFETY: forwarded.
             return unsafe { self.decode_into(&region, out, (&shape, &target), options) };
         }
-        let bytes = size(&region, item)?;
+        let bytes = size(&region, out.item)?;
         let block = fixed(&self.name, self.decode(&region, options)?, bytes)?;
+        let dims = transfer.dims(&region, &out.strides, out.item);
         // SAFETY: the block holds the region, which holds every index on the chunk's side; the
         // indices on the other side were checked against the shape of `out`.
-        unsafe { scatter::copy(block.as_ptr(), out.as_ptr(), dims, item) };
+        unsafe { scatter::copy(block.as_ptr(), out.as_ptr(), dims, out.item) };
         Ok(())
+    }
+
+    /// Fill what `transfer` names of `out`.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    unsafe fn fill(&self, transfer: &Transfer, region: &[Range<u64>], out: &Memory) {
+        let fill = self.spec.fill_value.as_ne_bytes();
+        let same = |dim| Dim {
+            from: Offsets::FIXED,
+            ..dim
+        };
+        let dims = transfer.dims(region, &out.strides, out.item);
+        let dims = dims.into_iter().map(same).collect();
+        // SAFETY: one element is read; the indices on the other side were checked against
+        // the shape of `out`, and are the caller's.
+        unsafe { scatter::copy(fill.as_ptr(), out.as_ptr(), dims, out.item) };
+    }
+
+    /// Where the subchunks of this shard are; read once.
+    fn index(
+        &self,
+        sharding: &Sharding,
+        grid: &[u64],
+        options: &CodecOptions,
+    ) -> Result<&[[u64; 2]]> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let range = sharding.index_range(&self.name, grid, self.file()?.size())?;
+        let index = self.encoded(range, |encoded| {
+            sharding.decode_index(&self.name, encoded, grid, options)
+        })?;
+        Ok(self.index.get_or_init(|| index))
     }
 
     /// Read what `transfer` names into `out`, whose elements are handles to the blocks that this
@@ -420,7 +640,7 @@ impl<'a> Source<'a> {
     ) -> Result<()> {
         if region == whole(self.shape) {
             // SAFETY: forwarded.
-            return self.encoded(|encoded| unsafe {
+            return self.encoded(0..self.file()?.size(), |encoded| unsafe {
                 self.spec.decode_into(
                     &self.name,
                     encoded,
@@ -462,8 +682,9 @@ impl<'a> Source<'a> {
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'static>> {
         if region == whole(self.shape) {
-            return self
-                .encoded(|encoded| self.spec.decode(&self.name, encoded, self.shape, options));
+            return self.encoded(0..self.file()?.size(), |encoded| {
+                self.spec.decode(&self.name, encoded, self.shape, options)
+            });
         }
         self.partial(options)?
             .partial_decode(&ArraySubset::new_with_ranges(region), options)
@@ -471,24 +692,15 @@ impl<'a> Source<'a> {
             .map_err(|error| Error::codec(&self.name, &error))
     }
 
-    /// Run `job` with the encoded bytes of the chunk.
-    fn encoded<T>(&self, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-        thread_local! {
-            // Large allocations go back to the system when they are freed, and fresh pages are
-            // what reading costs most: each thread keeps its buffer.
-            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-        }
-        const KEEP: usize = 64 << 20;
-        // Taken, not borrowed: a codec that waits may run another task of ours on this thread.
-        let mut buffer = BUFFER.take();
-        let result = match self.file()?.read_into(&mut buffer) {
-            Ok(()) => job(&buffer),
-            Err(error) => Err(store_error(&self.name, &error)),
-        };
-        if buffer.capacity() <= KEEP {
-            BUFFER.set(buffer);
-        }
-        result
+    /// Run `job` with these bytes of the file.
+    fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let file = self.file()?;
+        ENCODED.with(|buffer| {
+            buffer.lend(|buffer| {
+                let encoded = file.read_into(range, buffer);
+                job(encoded.map_err(|error| store_error(&self.name, &error))?)
+            })
+        })
     }
 
     /// The encoded bytes of the chunk.
@@ -496,11 +708,11 @@ impl<'a> Source<'a> {
     /// # Errors
     /// [`Error::Store`].
     pub fn bytes(&self) -> Result<Vec<u8>> {
+        let file = self.file()?;
         let mut bytes = Vec::new();
-        match self.file()?.read_into(&mut bytes) {
-            Ok(()) => Ok(bytes),
-            Err(error) => Err(store_error(&self.name, &error)),
-        }
+        file.read_into(0..file.size(), &mut bytes)
+            .map_err(|error| store_error(&self.name, &error))?;
+        Ok(bytes)
     }
 
     fn file(&self) -> Result<&Arc<ChunkFile>> {
@@ -540,6 +752,32 @@ unsafe fn view<'a>(
     let target = ArraySubset::new_with_ranges(target);
     // SAFETY: forwarded: no view overlaps this one.
     Ok(unsafe { ArrayBytesFixedDisjointView::new(cells, out.item, shape, target) }?)
+}
+
+/// Whether a box in memory has runs that are worth copying one by one.
+fn has_runs(region: &[Range<u64>], strides: &[isize], item: usize) -> bool {
+    const WORTH: usize = 64;
+    let mut run = item;
+    for (range, &stride) in std::iter::zip(region, strides).rev() {
+        let length = (range.end - range.start) as usize;
+        if length > 1 && stride != run.cast_signed() {
+            return run >= WORTH;
+        }
+        run = run.saturating_mul(length);
+    }
+    true
+}
+
+/// The first `length` bytes of `buffer`, which grows if it must.
+fn slice(buffer: &mut Vec<u8>, length: usize) -> Result<&mut [u8]> {
+    if buffer.len() < length {
+        buffer.clear();
+        buffer
+            .try_reserve_exact(length)
+            .map_err(|_| Error::memory(length))?;
+        buffer.resize(length, 0);
+    }
+    Ok(&mut buffer[..length])
 }
 
 /// The bytes of a block of fixed-size elements.

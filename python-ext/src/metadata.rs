@@ -43,9 +43,11 @@ pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array
         }
         ArrayMetadata::V3(metadata)
     };
-    let array = Array::new_with_metadata(store, node, metadata.clone())
+    let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
+    let array = Array::new_with_metadata(store, node, tempozarr::fuse(&metadata))
+        .map_err(|error| Error::Metadata(error.to_string()))?;
     let kind = match (dtype, Kind::new(array.data_type())?) {
         (Some(dtype), Kind::Fixed(_, size)) => Kind::Fixed(dtype, size),
         (_, kind) => kind,

@@ -143,17 +143,10 @@ impl ChunkPipeline {
             .call_method1("empty", (shape.clone(), self.descr.bind(py)))?;
         let out = Memory::write(&array, self.descr.bind(py))?;
         pool::compute(py, || {
-            let target: Vec<_> = shape.iter().map(|&len| 0..len).collect();
             // SAFETY: the array is new, and nobody else's.
             unsafe {
-                self.spec.decode_into(
-                    "in memory",
-                    data,
-                    &self.shape,
-                    &out,
-                    (&shape, &target),
-                    &pool::options(),
-                )
+                self.spec
+                    .decode_all("in memory", data, &self.shape, &out, &pool::options())
             }
         })?;
         Ok(array)

@@ -105,6 +105,21 @@ where
         .try_for_each(|i| task(i, &inner))
 }
 
+/// Run the small `task(0..count)` on this thread, and on those of the pool that have nothing else to
+/// do.
+///
+/// # Errors
+/// The first error of a task.
+pub fn share<F>(count: usize, task: F) -> Result<()>
+where
+    F: Fn(usize) -> Result<()> + Sync,
+{
+    if count == 1 {
+        return task(0);
+    }
+    (0..count).into_par_iter().try_for_each(|i| task(i))
+}
+
 /// Run `job` on the pool with the GIL released.
 ///
 /// # Errors

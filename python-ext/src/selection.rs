@@ -87,6 +87,30 @@ impl Axis {
         }
     }
 
+    /// The indices at these places of this axis.
+    fn pick(&self, places: &Self) -> Self {
+        match (self, places) {
+            (
+                Self::Range { step, .. },
+                Self::Range {
+                    start,
+                    count,
+                    step: 1,
+                },
+            ) => Self::Range {
+                start: self.at(*start as usize),
+                count: *count,
+                step: if *count == 1 { 1 } else { *step },
+            },
+            _ => Self::list(
+                &places
+                    .iter()
+                    .map(|i| self.at(i as usize))
+                    .collect::<Vec<_>>(),
+            ),
+        }
+    }
+
     /// The range `start, start + step, ...` of `count` indices below `len`.
     fn range(start: i64, count: i64, step: i64, len: u64) -> Option<Self> {
         let n = usize::try_from(count).ok()?;
@@ -211,6 +235,105 @@ impl Transfer {
                 }
             })
             .collect()
+    }
+
+    /// If both sides are plain boxes: the offset of the array's one, and the bytes between neighbours
+    /// in each dimension of the chunk.
+    pub fn place(&self, strides: &[isize]) -> Option<(isize, Vec<isize>)> {
+        let Self::Grid(dims) = self else { return None };
+        let mut strides = strides.iter();
+        let mut offset = 0;
+        let between = dims
+            .iter()
+            .map(|(chunk, array)| {
+                chunk.as_run()?;
+                let Some(array) = array else {
+                    return (chunk.len() == 1).then_some(0);
+                };
+                let stride = *strides.next()?;
+                // An index of memory that exists: the product fits.
+                offset += array.as_run()?.start.cast_signed() as isize * stride;
+                Some(stride)
+            })
+            .collect::<Option<_>>()?;
+        Some((offset, between))
+    }
+
+    /// Cut where the chunk is cut into subchunks: the indices of each, and what to do in it.
+    ///
+    /// # Errors
+    /// Those of [`project`], of which there are none here.
+    pub fn cut(&self, subchunk: &[u64]) -> Result<Vec<(Vec<u64>, Self)>> {
+        match self {
+            Self::Grid(dims) => {
+                let parts = std::iter::zip(dims, subchunk)
+                    .map(|((chunk, _), &len)| {
+                        project(chunk, |index| {
+                            let origin = index - index % len;
+                            Ok(Cell {
+                                chunk: index / len,
+                                origin,
+                                range: origin..origin.saturating_add(len),
+                            })
+                        })
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                let pieces: Vec<Vec<_>> = parts
+                    .iter()
+                    .map(|parts| {
+                        let pieces = |part: &'_ Part| {
+                            let pieces = part.pieces.iter();
+                            let chunk = part.chunk;
+                            pieces
+                                .map(|piece| (chunk, piece.clone()))
+                                .collect::<Vec<_>>()
+                        };
+                        parts.iter().flat_map(pieces).collect()
+                    })
+                    .collect();
+                let counts: Vec<_> = pieces.iter().map(Vec::len).collect();
+                let cut = |i| {
+                    std::iter::zip(dims, std::iter::zip(&pieces, unravel(i, &counts)))
+                        .map(|((_, array), (pieces, i))| {
+                            let (chunk, (inside, places)) = &pieces[i];
+                            let array = array.as_ref().map(|array| array.pick(places));
+                            (*chunk, (inside.clone(), array))
+                        })
+                        .unzip()
+                };
+                Ok((0..counts.iter().product())
+                    .map(cut)
+                    .map(|(chunk, dims)| (chunk, Self::Grid(dims)))
+                    .collect())
+            }
+            Self::Points(coordinates, array) => {
+                let of = |i: u64| {
+                    std::iter::zip(coordinates, subchunk)
+                        .map(|(indices, len)| indices[i as usize] / len)
+                        .collect::<Vec<_>>()
+                };
+                let mut order: Vec<_> = (0..array.len() as u64).map(|i| (of(i), i)).collect();
+                order.sort_unstable();
+                Ok(order
+                    .chunk_by(|a, b| a.0 == b.0)
+                    .map(|points| {
+                        let inside = std::iter::zip(coordinates, subchunk)
+                            .map(|(indices, len)| {
+                                points
+                                    .iter()
+                                    .map(|(_, i)| indices[*i as usize] % len)
+                                    .collect()
+                            })
+                            .collect();
+                        let places: Vec<_> = points.iter().map(|(_, i)| *i).collect();
+                        (
+                            points[0].0.clone(),
+                            Self::Points(inside, array.pick(&Axis::list(&places))),
+                        )
+                    })
+                    .collect())
+            }
+        }
     }
 
     /// Whether every element of that box of the chunk is named.

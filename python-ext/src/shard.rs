@@ -27,7 +27,8 @@ const MISSING: [u64; 2] = [u64::MAX; 2];
 pub struct Sharding {
     /// Shape of a subchunk.
     pub subchunk: Vec<NonZeroU64>,
-    codecs: CodecChain,
+    /// Its codecs.
+    pub codecs: CodecChain,
     index_codecs: CodecChain,
     index_first: bool,
 }
@@ -88,7 +89,9 @@ impl Sharding {
         let mut index = vec![MISSING; encoded_len(&grid)?];
         if let Some(old) = old {
             stored = old.bytes()?;
-            index = self.decode_index(name, &stored, &grid, options)?;
+            let range = self.index_range(name, &grid, stored.len() as u64)?;
+            let encoded = &stored[range.start as usize..range.end as usize];
+            index = self.decode_index(name, encoded, &grid, options)?;
         }
         let mut replaced = vec![None; index.len()];
         for (place, bytes) in std::iter::zip(places(&touched, &grid), encoded) {
@@ -188,7 +191,7 @@ impl Sharding {
     }
 
     /// Subchunks per dimension.
-    fn grid(&self, shape: &[NonZeroU64]) -> Option<Vec<u64>> {
+    pub fn grid(&self, shape: &[NonZeroU64]) -> Option<Vec<u64>> {
         if shape.len() != self.subchunk.len() {
             return None;
         }
@@ -220,26 +223,37 @@ impl Sharding {
         })
     }
 
-    fn decode_index(
+    /// Where the index is in a shard of `size` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`, if it cannot be there.
+    pub fn index_range(&self, name: &str, grid: &[u64], size: u64) -> Result<Range<u64>> {
+        let len = self.index_len(name, grid)? as u64;
+        let Some(rest) = size.checked_sub(len) else {
+            return Err(Error::Codec(format!(
+                "chunk {name}: expected a shard index of {len} bytes, got {size} bytes in all"
+            )));
+        };
+        let start = if self.index_first { 0 } else { rest };
+        Ok(start..start + len)
+    }
+
+    /// Offset and length of each subchunk, in C order.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub fn decode_index(
         &self,
         name: &str,
-        shard: &[u8],
+        encoded: &[u8],
         grid: &[u64],
         options: &CodecOptions,
     ) -> Result<Vec<[u64; 2]>> {
         let failed = |error: &CodecError| Error::codec(name, error);
-        let len = self.index_len(name, grid)?;
-        let Some(rest) = shard.len().checked_sub(len) else {
-            return Err(Error::Codec(format!(
-                "chunk {name}: expected a shard index of {len} bytes, got {} bytes in all",
-                shard.len()
-            )));
-        };
-        let start = if self.index_first { 0 } else { rest };
         let index = self
             .index_codecs
             .decode(
-                (&shard[start..start + len]).into(),
+                encoded.into(),
                 &Self::index_shape(grid),
                 &data_type::uint64(),
                 &FillValue::from(u64::MAX),
@@ -283,22 +297,30 @@ impl Sharding {
 
 /// The encoded subchunk of an index entry.
 fn entry_of<'a>(name: &str, shard: &'a [u8], entry: [u64; 2]) -> Result<Option<&'a [u8]>> {
-    if entry == MISSING {
-        return Ok(None);
+    let range = range_of(name, entry, shard.len() as u64)?;
+    Ok(range.map(|range| &shard[range.start as usize..range.end as usize]))
+}
+
+/// Where in a shard of `size` bytes the subchunk of an index entry is, if it is stored.
+///
+/// # Errors
+/// [`Error::Codec`], with `name`, if it is not in the shard.
+pub fn range_of(name: &str, entry: [u64; 2], size: u64) -> Result<Option<Range<u64>>> {
+    let [offset, length] = entry;
+    match offset.checked_add(length) {
+        _ if entry == MISSING => Ok(None),
+        Some(end) if end <= size => Ok(Some(offset..end)),
+        _ => Err(Error::Codec(format!(
+            "chunk {name}: the shard index is corrupt: offset {offset}, length {length} in {size} \
+             bytes"
+        ))),
     }
-    let range = || {
-        let start = usize::try_from(entry[0]).ok()?;
-        let end = start.checked_add(usize::try_from(entry[1]).ok()?)?;
-        shard.get(start..end)
-    };
-    range().map(Some).ok_or_else(|| {
-        Error::Codec(format!(
-            "chunk {name}: the shard index is corrupt: offset {}, length {} in {} bytes",
-            entry[0],
-            entry[1],
-            shard.len()
-        ))
-    })
+}
+
+/// The place in the index of a subchunk.
+pub fn place(subchunk: &[u64], grid: &[u64]) -> usize {
+    let indices = std::iter::zip(subchunk, grid);
+    indices.fold(0, |place, (i, n)| place * *n as usize + *i as usize)
 }
 
 /// Number of subchunks.

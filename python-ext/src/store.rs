@@ -37,14 +37,25 @@ impl ChunkFile {
         Ok(Some(Self { file, size }))
     }
 
-    /// The whole file, into `buffer`.
-    pub fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        let size = usize::try_from(self.size).map_err(io::Error::other)?;
-        buffer.truncate(size);
-        buffer.try_reserve_exact(size - buffer.len())?;
-        buffer.resize(size, 0);
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The bytes of `range`, which lies in the file, in `buffer`, which may hold more.
+    pub fn read_into<'a>(
+        &self,
+        range: Range<u64>,
+        buffer: &'a mut Vec<u8>,
+    ) -> io::Result<&'a [u8]> {
+        let size = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        if buffer.len() < size {
+            buffer.try_reserve_exact(size - buffer.len())?;
+            buffer.resize(size, 0);
+        }
         // By position: threads share the file, and it has one cursor.
-        read_exact_at(&self.file, buffer, 0)
+        read_exact_at(&self.file, &mut buffer[..size], range.start)?;
+        Ok(&buffer[..size])
     }
 
     /// The bytes of `range`.
