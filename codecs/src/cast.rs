@@ -328,23 +328,28 @@ impl CastFrom<f32> for f64 {
 // any. Quiet ones, the usual mark of missing data, come out right.
 
 /// A float that may be a signalling NaN: one whose payload does not begin with a one.
-trait IsSignalling {
-    fn is_signalling(&self) -> bool;
+trait MaybeSignalling {
+    /// As wide as the float, which is how vectors compare.
+    type Mask: Copy + Default + PartialEq + std::ops::BitOr<Output = Self::Mask>;
+
+    /// Zero if it is not.
+    fn signalling(&self) -> Self::Mask;
 }
 
-macro_rules! is_signalling {
-    ($($float:ty, $signed:ty, $infinity:literal, $quiet:literal;)*) => { $(
-        impl IsSignalling for $float {
-            fn is_signalling(&self) -> bool {
-                // Signed, which is what vectors compare.
-                let magnitude = self.to_bits() as $signed & <$signed>::MAX;
-                (magnitude > $infinity) & (magnitude < $quiet)
+macro_rules! maybe_signalling {
+    ($($float:ty, $mask:ty, $infinity:literal, $quiet:literal;)*) => { $(
+        impl MaybeSignalling for $float {
+            type Mask = $mask;
+
+            fn signalling(&self) -> $mask {
+                let magnitude = self.to_bits() as $mask & <$mask>::MAX;
+                -<$mask>::from((magnitude > $infinity) & (magnitude < $quiet))
             }
         }
     )* };
 }
 
-is_signalling! {
+maybe_signalling! {
     f16, i16, 0x7c00, 0x7e00;
     f32, i32, 0x7f80_0000, 0x7fc0_0000;
     f64, i64, 0x7ff0_0000_0000_0000, 0x7ff8_0000_0000_0000;
@@ -451,9 +456,9 @@ fn round_to_odd(value: f64) -> f32 {
 }
 
 /// Overwrite the lanes of the signalling NaNs in `from` by the exact cast.
-fn patch_signalling<S: IsSignalling, D: CastFrom<S>>(from: &[S], to: &mut [D]) {
+fn patch_signalling<S: MaybeSignalling, D: CastFrom<S>>(from: &[S], to: &mut [D]) {
     for (to, value) in to.iter_mut().zip(from) {
-        if value.is_signalling() {
+        if value.signalling() != S::Mask::default() {
             *to = D::cast(value);
         }
     }

@@ -1,5 +1,7 @@
 //! Prefix scans: each element folded with all those before it, in place.
 
+#![allow(clippy::wildcard_imports, reason = "intrinsics name themselves")]
+
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
@@ -10,7 +12,7 @@ use crate::dtype::integers;
 /// The widest register of every processor of the architecture.
 #[cfg(target_arch = "x86_64")]
 pub(crate) type Vector = __m128i;
-/// The widest register of every processor of the architecture.
+/// No more than its bytes.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) type Vector = u128;
 
@@ -47,9 +49,21 @@ macro_rules! impl_xor {
 
 impl_xor!(u8 u16 u32 u64);
 
-impl<const N: usize> Fold<[Vector; N]> for Xor {
-    fn fold(a: [Vector; N], b: [Vector; N]) -> [Vector; N] {
-        std::array::from_fn(|i| xor_vectors(a[i], b[i]))
+impl Fold<Vector> for Xor {
+    fn fold(a: Vector, b: Vector) -> Vector {
+        xor_vectors(a, b)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn vectors(a: Vector, b: Vector) -> Vector {
+        xor_vectors(a, b)
+    }
+}
+
+impl<const N: usize> Fold<[u64; N]> for Xor {
+    #[inline]
+    fn fold(a: [u64; N], b: [u64; N]) -> [u64; N] {
+        std::array::from_fn(|i| a[i] ^ b[i])
     }
 
     #[cfg(target_arch = "x86_64")]

@@ -201,6 +201,54 @@ fn doubles_narrow_to_half_at_once() {
     }
 }
 
+/// Blocks of every length equal elements cast one by one, bit for bit.
+fn blocks_equal_elements<S: Pod, D: CastFrom<S> + Pod>(values: &[S]) {
+    let one_by_one: Vec<D> = values.iter().map(D::cast).collect();
+    let mut start = 0;
+    for length in (0..70).chain([BLOCK - 1, BLOCK, BLOCK + 1]).cycle() {
+        let end = values.len().min(start + length);
+        let blocks: Vec<D> = cast_all(&values[start..end]);
+        assert_eq!(
+            bytemuck::cast_slice::<_, u8>(&blocks),
+            bytemuck::cast_slice::<_, u8>(&one_by_one[start..end]),
+            "from {start}, {length} values"
+        );
+        if end == values.len() {
+            return;
+        }
+        start = end;
+    }
+}
+
+#[test]
+fn blocks_of_floats_equal_elements() {
+    let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+    blocks_equal_elements::<f16, f32>(&halves);
+    blocks_equal_elements::<f16, f64>(&halves);
+
+    // Each sign, exponent and top of a fraction, with what decides how the rest rounds.
+    let rests = [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff];
+    let singles: Vec<f32> = (0..1 << 19)
+        .flat_map(|top| rests.map(|rest| f32::from_bits(top << 13 | rest)))
+        .collect();
+    blocks_equal_elements::<f32, f16>(&singles);
+    blocks_equal_elements::<f32, f64>(&singles);
+
+    let nans = [0x7ff_u64, 0xfff].into_iter().flat_map(|exponent| {
+        (0..1 << 11)
+            .flat_map(move |top| [0, 1, 1 << 30].map(|rest| exponent << 52 | top << 41 | rest))
+    });
+    let doubles: Vec<f64> = singles
+        .iter()
+        .filter(|single| !single.is_nan())
+        .flat_map(|single| [0, 1, 1 << 28].map(|rest| f64::from(*single).to_bits() | rest))
+        .chain(nans)
+        .map(f64::from_bits)
+        .collect();
+    blocks_equal_elements::<f64, f16>(&doubles);
+    blocks_equal_elements::<f64, f32>(&doubles);
+}
+
 macro_rules! bounds_of {
     ($float:ty: $($integer:ty)*) => { $({
         let powers = (0..66).flat_map(|power| [1.0, -1.0].map(|sign| sign * <$float>::powi(2.0, power)));

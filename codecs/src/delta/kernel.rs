@@ -18,6 +18,7 @@ pub trait Arithmetic: Copy {
 
     /// Replace each value by the sum of `self` and the values up to and with it. Returns the last
     /// sum, or `self`.
+    #[must_use]
     fn running_sum(self, values: &mut [Self]) -> Self {
         values.iter_mut().fold(self, |sum, value| {
             *value = sum.plus(*value);

@@ -93,11 +93,7 @@ macro_rules! transposes {
         fn $to_planes(plain: &[u8], start: usize, shuffled: &mut [u8]) {
             let (elements, _) = plain.as_chunks::<$size>();
             let mut planes = planes_mut::<$size>(shuffled, start, elements.len());
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: every x86_64 has SSE2.
-            let done = unsafe { vectors::to_planes(plain, &mut planes) };
-            #[cfg(not(target_arch = "x86_64"))]
-            let done = 0;
+            let done = to_planes(plain, &mut planes);
             for (k, plane) in planes.into_iter().enumerate() {
                 for (byte, element) in plane[done..].iter_mut().zip(&elements[done..]) {
                     *byte = (<$word>::from_le_bytes(*element) >> (8 * k)).to_le_bytes()[0];
@@ -107,11 +103,7 @@ macro_rules! transposes {
 
         fn $from_planes(shuffled: &[u8], start: usize, plain: &mut [u8]) {
             let planes = planes::<$size>(shuffled, start, plain.len() / $size);
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: every x86_64 has SSE2.
-            let done = unsafe { vectors::from_planes(&planes, plain) };
-            #[cfg(not(target_arch = "x86_64"))]
-            let done = 0;
+            let done = from_planes(&planes, plain);
             let planes = planes.map(|plane| &plane[done..]);
             let (elements, _) = plain.as_chunks_mut::<$size>();
             for (i, element) in elements[done..].iter_mut().enumerate() {
@@ -141,63 +133,156 @@ fn planes_mut<const S: usize>(shuffled: &mut [u8], start: usize, count: usize) -
     std::array::from_fn(|_| &mut planes.next().unwrap_or_default()[start..][..count])
 }
 
-/// Sixteen elements at a time, as a vector for each plane: a round of interleaving the first half
-/// of the vectors with the second rotates the bits of a byte's place by one, so log2(size) rounds
-/// exchange the number of the plane and that of the element.
+#[cfg(target_arch = "x86_64")]
+use vectors::{from_planes, to_planes};
+
+/// Each byte of a register is of another element, and there is one register for each plane: a round
+/// of interleaving the first half of the registers with the second rotates the bits of a byte's
+/// place by one, so log2(size) rounds exchange the number of the plane and that of the element.
 #[cfg(target_arch = "x86_64")]
 mod vectors {
+    #![allow(clippy::wildcard_imports, reason = "intrinsics name themselves")]
+
     use std::arch::x86_64::*;
 
-    /// Returns the number of elements transposed.
-    #[target_feature(enable = "sse2")]
+    /// The elements transposed, from the first.
     pub fn from_planes<const S: usize>(planes: &[&[u8]; S], plain: &mut [u8]) -> usize {
-        let blocks = plain.len() / (16 * S);
-        let planes = planes.map(|plane| &plane.as_chunks::<16>().0[..blocks]);
-        for (i, block) in plain.chunks_exact_mut(16 * S).enumerate() {
-            let mut vectors: [__m128i; S] = planes.map(|plane| bytemuck::cast(plane[i]));
-            for _ in 0..S.ilog2() {
-                vectors = std::array::from_fn(|to| {
-                    let (low, high) = (vectors[to / 2], vectors[to / 2 + S / 2]);
-                    if to % 2 == 0 {
-                        _mm_unpacklo_epi8(low, high)
-                    } else {
-                        _mm_unpackhi_epi8(low, high)
-                    }
-                });
-            }
-            for (bytes, vector) in block.as_chunks_mut().0.iter_mut().zip(vectors) {
-                *bytes = bytemuck::cast::<_, [u8; 16]>(vector);
-            }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: detected.
+            return unsafe { avx2::from_planes(planes, plain) };
         }
-        blocks * 16
+        // SAFETY: every x86_64 has SSE2.
+        unsafe { sse2::from_planes(planes, plain) }
     }
 
-    /// Returns the number of elements transposed.
-    #[target_feature(enable = "sse2")]
+    /// The elements transposed, from the first.
     pub fn to_planes<const S: usize>(plain: &[u8], planes: &mut [&mut [u8]; S]) -> usize {
-        let blocks = plain.len() / (16 * S);
-        let low = _mm_set1_epi16(0xff);
-        for (i, block) in plain.chunks_exact(16 * S).enumerate() {
-            let (bytes, _) = block.as_chunks::<16>();
-            let mut vectors: [__m128i; S] = std::array::from_fn(|k| bytemuck::cast(bytes[k]));
-            for _ in 0..S.ilog2() {
-                vectors = std::array::from_fn(|to| {
-                    let from = to % (S / 2) * 2;
-                    let pair = [vectors[from], vectors[from + 1]];
-                    let [a, b] = if to < S / 2 {
-                        pair.map(|vector| _mm_and_si128(vector, low))
-                    } else {
-                        pair.map(|vector| _mm_srli_epi16::<8>(vector))
-                    };
-                    _mm_packus_epi16(a, b)
-                });
-            }
-            for (plane, vector) in planes.iter_mut().zip(vectors) {
-                plane[16 * i..][..16].copy_from_slice(&bytemuck::cast::<_, [u8; 16]>(vector));
-            }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: detected.
+            return unsafe { avx2::to_planes(plain, planes) };
         }
-        blocks * 16
+        // SAFETY: every x86_64 has SSE2.
+        unsafe { sse2::to_planes(plain, planes) }
     }
+
+    /// The transposes in `$vector`s of `$bytes`. The instructions work on each 16 bytes alone,
+    /// while memory has those of a vector apart: `$apart` and `$together` move them.
+    macro_rules! networks {
+        ($name:ident, $feature:literal, $vector:ty, $bytes:literal, $low:ident $high:ident
+         $set:ident $and:ident $shift:ident $pack:ident, $apart:ident $together:ident) => {
+            pub mod $name {
+                use super::*;
+
+                #[target_feature(enable = $feature)]
+                pub fn from_planes<const S: usize>(planes: &[&[u8]; S], plain: &mut [u8]) -> usize {
+                    let blocks = plain.len() / ($bytes * S);
+                    let mut vectors_of = [&[][..]; S];
+                    for (vectors, plane) in vectors_of.iter_mut().zip(planes) {
+                        *vectors = &plane.as_chunks::<$bytes>().0[..blocks];
+                    }
+                    let (plain, _) = plain.as_chunks_mut::<$bytes>();
+                    for (i, block) in (0..blocks).zip(plain.chunks_exact_mut(S)) {
+                        let mut vectors = [$set(0); S];
+                        for (vector, plane) in vectors.iter_mut().zip(vectors_of) {
+                            *vector = bytemuck::cast(plane[i]);
+                        }
+                        for _ in 0..S.ilog2() {
+                            let from = vectors;
+                            for to in 0..S / 2 {
+                                let (a, b) = (from[to], from[to + S / 2]);
+                                vectors[2 * to] = $low(a, b);
+                                vectors[2 * to + 1] = $high(a, b);
+                            }
+                        }
+                        for (bytes, vector) in block.iter_mut().zip($apart(vectors)) {
+                            *bytes = bytemuck::cast(vector);
+                        }
+                    }
+                    blocks * $bytes
+                }
+
+                #[target_feature(enable = $feature)]
+                pub fn to_planes<const S: usize>(
+                    plain: &[u8],
+                    planes: &mut [&mut [u8]; S],
+                ) -> usize {
+                    let blocks = plain.len() / ($bytes * S);
+                    let mut vectors_of: [&mut [_]; S] = std::array::from_fn(|_| Default::default());
+                    for (vectors, plane) in vectors_of.iter_mut().zip(planes) {
+                        *vectors = &mut plane.as_chunks_mut::<$bytes>().0[..blocks];
+                    }
+                    let (plain, _) = plain.as_chunks::<$bytes>();
+                    let low = $set(0xff);
+                    for (i, block) in (0..blocks).zip(plain.chunks_exact(S)) {
+                        let mut vectors = [$set(0); S];
+                        for (vector, bytes) in vectors.iter_mut().zip(block) {
+                            *vector = bytemuck::cast(*bytes);
+                        }
+                        vectors = $together(vectors);
+                        for _ in 0..S.ilog2() {
+                            let from = vectors;
+                            for to in 0..S / 2 {
+                                let (a, b) = (from[2 * to], from[2 * to + 1]);
+                                vectors[to] = $pack($and(a, low), $and(b, low));
+                                vectors[to + S / 2] = $pack($shift::<8>(a), $shift::<8>(b));
+                            }
+                        }
+                        for (plane, vector) in vectors_of.iter_mut().zip(vectors) {
+                            plane[i] = bytemuck::cast(vector);
+                        }
+                    }
+                    blocks * $bytes
+                }
+            }
+        };
+    }
+
+    networks!(sse2, "sse2", __m128i, 16, _mm_unpacklo_epi8 _mm_unpackhi_epi8
+        _mm_set1_epi16 _mm_and_si128 _mm_srli_epi16 _mm_packus_epi16, same same);
+    networks!(avx2, "avx2", __m256i, 32, _mm256_unpacklo_epi8 _mm256_unpackhi_epi8
+        _mm256_set1_epi16 _mm256_and_si256 _mm256_srli_epi16 _mm256_packus_epi16, apart together);
+
+    fn same<const S: usize>(vectors: [__m128i; S]) -> [__m128i; S] {
+        vectors
+    }
+
+    /// The low halves of all, then the high ones.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn apart<const S: usize>(from: [__m256i; S]) -> [__m256i; S] {
+        let mut vectors = from;
+        for to in 0..S / 2 {
+            let (a, b) = (from[2 * to], from[2 * to + 1]);
+            vectors[to] = _mm256_permute2x128_si256::<0x20>(a, b);
+            vectors[to + S / 2] = _mm256_permute2x128_si256::<0x31>(a, b);
+        }
+        vectors
+    }
+
+    /// Undo [`apart`].
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn together<const S: usize>(from: [__m256i; S]) -> [__m256i; S] {
+        let mut vectors = from;
+        for to in 0..S / 2 {
+            let (a, b) = (from[to], from[to + S / 2]);
+            vectors[2 * to] = _mm256_permute2x128_si256::<0x20>(a, b);
+            vectors[2 * to + 1] = _mm256_permute2x128_si256::<0x31>(a, b);
+        }
+        vectors
+    }
+}
+
+/// There are no vectors.
+#[cfg(not(target_arch = "x86_64"))]
+fn from_planes<const S: usize>(_planes: &[&[u8]; S], _plain: &mut [u8]) -> usize {
+    0
+}
+
+/// There are no vectors.
+#[cfg(not(target_arch = "x86_64"))]
+fn to_planes<const S: usize>(_plain: &[u8], _planes: &mut [&mut [u8]; S]) -> usize {
+    0
 }
 
 #[cfg(test)]

@@ -8,6 +8,11 @@
 //! x[0] = e[0]            x[i] = e[i] ^ x[i - 1]
 //! ```
 
+#![allow(
+    clippy::inline_always,
+    reason = "what is not inlined into `run_avx2` is not compiled for AVX2"
+)]
+
 use std::ops::Range;
 
 use bytemuck::Pod;
@@ -47,7 +52,10 @@ const PIECE: usize = 16 << 10;
 
 /// Vectors in the half of a tile, which is what a row is cut into: the tile of the row before stays
 /// in registers.
-const HALF_TILE: usize = 4;
+const HALF_TILE: usize = 8;
+
+/// Rows too few to go through them tile by tile.
+const FEW_ROWS: usize = 8;
 
 /// Encodes or decodes a block of shape `(outer, rows, row_bytes)` in place, in successive pieces
 /// that may begin and end anywhere.
@@ -57,7 +65,7 @@ pub struct Scan {
     block_bytes: usize,
     /// That of the next byte, within `block_bytes`.
     position: usize,
-    /// In each column the decoded byte before; zeros where there is none.
+    /// In each column the decoded byte before, if that is of the same block.
     before: Vec<u8>,
 }
 
@@ -108,7 +116,6 @@ impl Scan {
             self.block_bytes
         );
         self.position = 0;
-        self.before.fill(0);
     }
 
     /// Decode the next bytes.
@@ -126,6 +133,24 @@ impl Scan {
         if self.block_bytes == self.row_bytes {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: detected.
+            unsafe { self.run_avx2::<DECODE>(bytes) };
+            return;
+        }
+        self.run_anywhere::<DECODE>(bytes);
+    }
+
+    /// The same, compiled for wider registers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn run_avx2<const DECODE: bool>(&mut self, bytes: &mut [u8]) {
+        self.run_anywhere::<DECODE>(bytes);
+    }
+
+    #[inline(always)]
+    fn run_anywhere<const DECODE: bool>(&mut self, bytes: &mut [u8]) {
         for piece in bytes.chunks_mut(PIECE) {
             let column = self.position % self.row_bytes;
             let to_row = (self.row_bytes - column) % self.row_bytes;
@@ -137,37 +162,41 @@ impl Scan {
         }
     }
 
+    #[inline(always)]
     fn part_of_row<const DECODE: bool>(&mut self, column: usize, part: &mut [u8]) {
-        for (byte, before) in part.iter_mut().zip(&mut self.before[column..]) {
-            let value = *byte;
-            *byte ^= *before;
-            *before = if DECODE { *byte } else { value };
+        let before = &mut self.before[column..][..part.len()];
+        if self.position < self.row_bytes {
+            before.copy_from_slice(part);
+        } else {
+            for (byte, before) in part.iter_mut().zip(before) {
+                let value = *byte;
+                *byte ^= *before;
+                *before = if DECODE { *byte } else { value };
+            }
         }
         self.advance(part.len());
     }
 
+    #[inline(always)]
     fn whole_rows<const DECODE: bool>(&mut self, rows: &mut [u8]) {
-        if rows.is_empty() {
-            return;
+        if rows.len() < FEW_ROWS * self.row_bytes {
+            return self.few_rows::<DECODE>(rows);
         }
-        for start in (0..self.row_bytes).step_by(2 * HALF_TILE * size_of::<Vector>()) {
-            let tile = start
-                ..self
-                    .row_bytes
-                    .min(start + 2 * HALF_TILE * size_of::<Vector>());
+        for start in (0..self.row_bytes).step_by(2 * HALF_TILE * size_of::<u64>()) {
+            let tile = start..self.row_bytes.min(start + 2 * HALF_TILE * size_of::<u64>());
             match (tile.len(), self.row_bytes) {
                 (1, 1) => self.column::<u8, DECODE>(rows),
                 (2, 2) => self.column::<u16, DECODE>(rows),
                 (4, 4) => self.column::<u32, DECODE>(rows),
                 (8, 8) => self.column::<u64, DECODE>(rows),
-                (16, 16) => self.column::<[Vector; 1], DECODE>(rows),
+                (16, 16) => self.column::<Vector, DECODE>(rows),
                 (1..=2, _) => self.tile::<u8, DECODE>(rows, tile),
                 (3..=4, _) => self.tile::<u16, DECODE>(rows, tile),
                 (5..=8, _) => self.tile::<u32, DECODE>(rows, tile),
                 (9..=16, _) => self.tile::<u64, DECODE>(rows, tile),
-                (17..=32, _) => self.tile::<[Vector; 1], DECODE>(rows, tile),
-                (33..=64, _) => self.tile::<[Vector; 2], DECODE>(rows, tile),
-                _ => self.tile::<[Vector; HALF_TILE], DECODE>(rows, tile),
+                (17..=32, _) => self.tile::<[u64; 2], DECODE>(rows, tile),
+                (33..=64, _) => self.tile::<[u64; 4], DECODE>(rows, tile),
+                _ => self.tile::<[u64; HALF_TILE], DECODE>(rows, tile),
             }
         }
         self.advance(rows.len());
@@ -175,72 +204,113 @@ impl Scan {
 
     fn advance(&mut self, bytes: usize) {
         self.position = (self.position + bytes) % self.block_bytes;
-        if self.position == 0 {
-            self.before.fill(0);
+    }
+
+    #[inline(always)]
+    fn few_rows<const DECODE: bool>(&mut self, rows: &mut [u8]) {
+        if !DECODE {
+            for row in rows.chunks_exact_mut(self.row_bytes) {
+                self.part_of_row::<DECODE>(0, row);
+            }
+            return;
         }
+        for (anew, block) in self.blocks(rows) {
+            let mut rows = block.chunks_exact_mut(self.row_bytes);
+            let Some(mut last) = rows.next() else {
+                continue;
+            };
+            if !anew {
+                xor_into(last, &self.before);
+            }
+            for row in rows {
+                xor_into(row, last);
+                last = row;
+            }
+        }
+        if let Some(last) = rows.rchunks_exact(self.row_bytes).next() {
+            self.before.copy_from_slice(last);
+        }
+        self.advance(rows.len());
     }
 
     /// Rows of one `T` each.
+    #[inline(always)]
     fn column<T: Pod, const DECODE: bool>(&mut self, rows: &mut [u8])
     where
         Xor: Fold<T>,
     {
-        let before: T = bytemuck::pod_read_unaligned(&self.before);
-        let before = self.each_block(before, rows, |before, block| {
-            if DECODE {
-                return scan::<T, Xor>(before, block);
+        let mut before: T = read(&self.before, 0);
+        for (anew, block) in self.blocks(rows) {
+            if anew {
+                before = T::zeroed();
             }
-            let rows = block.chunks_exact_mut(size_of::<T>());
-            rows.fold(before, |before, row| {
-                let value = bytemuck::pod_read_unaligned(row);
-                row.copy_from_slice(bytemuck::bytes_of(&Xor::fold(value, before)));
-                value
-            })
-        });
-        self.before.copy_from_slice(bytemuck::bytes_of(&before));
+            if DECODE {
+                before = scan::<T, Xor>(before, block);
+            } else {
+                for row in block.chunks_exact_mut(size_of::<T>()) {
+                    let value = read(row, 0);
+                    write(row, 0, Xor::fold(value, before));
+                    before = value;
+                }
+            }
+        }
+        write(&mut self.before, 0, before);
     }
 
     /// The columns `tile` of rows, as two of `T` that overlap unless the tile is as wide as both.
+    #[inline(always)]
     fn tile<T: Pod, const DECODE: bool>(&mut self, rows: &mut [u8], tile: Range<usize>)
     where
         Xor: Fold<T>,
     {
         let row_bytes = self.row_bytes;
-        let halves = [tile.start, tile.end - size_of::<T>()];
-        let read = |row: &[u8]| -> [T; 2] {
-            halves.map(|at| bytemuck::pod_read_unaligned(&row[at..][..size_of::<T>()]))
-        };
-        let write = |row: &mut [u8], values: [T; 2]| {
-            for (at, value) in halves.into_iter().zip(values) {
-                row[at..][..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
+        let (low, high) = (tile.start, tile.end - size_of::<T>());
+        let mut before: [T; 2] = [read(&self.before, low), read(&self.before, high)];
+        for (anew, block) in self.blocks(rows) {
+            if anew {
+                before = [T::zeroed(); 2];
             }
-        };
-        let before = self.each_block(read(&self.before), rows, |before, block| {
-            block
-                .chunks_exact_mut(row_bytes)
-                .fold(before, |before, row| {
-                    let values = read(row);
-                    let folds = [0, 1].map(|half| Xor::fold(values[half], before[half]));
-                    write(row, folds);
-                    if DECODE { folds } else { values }
-                })
-        });
-        write(&mut self.before, before);
+            for row in block.chunks_exact_mut(row_bytes) {
+                let values = [read(row, low), read(row, high)];
+                let folds = [
+                    Xor::fold(values[0], before[0]),
+                    Xor::fold(values[1], before[1]),
+                ];
+                write(row, low, folds[0]);
+                write(row, high, folds[1]);
+                before = if DECODE { folds } else { values };
+            }
+        }
+        write(&mut self.before, low, before[0]);
+        write(&mut self.before, high, before[1]);
     }
 
-    /// Fold over the rows of each block, which begins with zeros except for the one that the last
-    /// piece left off in: that goes on with `before`.
-    fn each_block<C: Pod>(
+    /// The rows of each block, and whether they begin it, with nothing before.
+    #[inline(always)]
+    fn blocks<'a>(
         &self,
-        before: C,
-        rows: &mut [u8],
-        fold: impl Fn(C, &mut [u8]) -> C,
-    ) -> C {
+        rows: &'a mut [u8],
+    ) -> impl Iterator<Item = (bool, &'a mut [u8])> + use<'a> {
         let left = rows.len().min(self.block_bytes - self.position);
         let (first, others) = rows.split_at_mut(left);
-        let before = fold(before, first);
-        others
-            .chunks_mut(self.block_bytes)
-            .fold(before, |_, block| fold(C::zeroed(), block))
+        let others = others.chunks_mut(self.block_bytes);
+        std::iter::once((self.position == 0, first)).chain(others.map(|block| (true, block)))
+    }
+}
+
+#[inline(always)]
+fn read<T: Pod>(bytes: &[u8], at: usize) -> T {
+    bytemuck::pod_read_unaligned(&bytes[at..][..size_of::<T>()])
+}
+
+#[inline(always)]
+fn write<T: Pod>(bytes: &mut [u8], at: usize, value: T) {
+    bytes[at..][..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
+}
+
+#[inline(always)]
+fn xor_into(into: &mut [u8], other: &[u8]) {
+    for (into, other) in into.iter_mut().zip(other) {
+        *into ^= other;
     }
 }
