@@ -342,6 +342,28 @@ mod tests {
         }
     }
 
+    /// On a processor with AVX2 too.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn sse2_equals_naive() {
+        fn check<const S: usize>() {
+            let plain: Vec<u8> = (0..48 * S).map(|i| (i * 37 % 251) as u8).collect();
+            let (mut shuffled, mut back) = (vec![0; plain.len()], vec![0; plain.len()]);
+            let mut to = planes_mut::<S>(&mut shuffled, 0, 48);
+            // SAFETY: every x86_64 has SSE2.
+            assert_eq!(unsafe { vectors::sse2::to_planes(&plain, &mut to) }, 48);
+            assert_eq!(shuffled, naive(&plain, S));
+            let from = planes::<S>(&shuffled, 0, 48);
+            // SAFETY: every x86_64 has SSE2.
+            assert_eq!(unsafe { vectors::sse2::from_planes(&from, &mut back) }, 48);
+            assert_eq!(back, plain);
+        }
+        check::<2>();
+        check::<4>();
+        check::<8>();
+        check::<16>();
+    }
+
     #[test]
     #[should_panic = "not in a chunk"]
     fn a_range_beyond_the_chunk_panics() {

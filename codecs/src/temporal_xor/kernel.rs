@@ -50,7 +50,7 @@ fn whole_blocks(bytes: usize, rows: usize, row_bytes: usize) -> Scan {
 /// Bytes per piece: it stays in the L1 cache while its columns are gone through one after the other.
 const PIECE: usize = 16 << 10;
 
-/// Vectors in the half of a tile, which is what a row is cut into: the tile of the row before stays
+/// Words in the half of a tile, which is what a row is cut into: the tile of the row before stays
 /// in registers.
 const HALF_TILE: usize = 8;
 
@@ -150,7 +150,7 @@ impl Scan {
     }
 
     #[inline(always)]
-    fn run_anywhere<const DECODE: bool>(&mut self, bytes: &mut [u8]) {
+    pub(super) fn run_anywhere<const DECODE: bool>(&mut self, bytes: &mut [u8]) {
         for piece in bytes.chunks_mut(PIECE) {
             let column = self.position % self.row_bytes;
             let to_row = (self.row_bytes - column) % self.row_bytes;

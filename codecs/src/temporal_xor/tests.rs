@@ -290,6 +290,9 @@ fn check_pieces(outer: usize, rows: usize, row_bytes: usize, cuts: &[usize]) {
         "{outer} {rows} {row_bytes} {cuts:?}"
     );
     scan.seek(rows * row_bytes);
+    let anywhere = in_pieces(&encoded, cuts, |piece| scan.run_anywhere::<true>(piece));
+    assert_eq!(anywhere, decoded);
+    scan.seek(rows * row_bytes);
     assert_eq!(
         in_pieces(&decoded, cuts, |piece| scan.encode(piece)),
         encoded,
