@@ -1,0 +1,25 @@
+//! Whole arrays, read in Rust.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rayon::ThreadPoolBuilder;
+use zarrs::array::{Array, ArrayBytes};
+use zarrs_codec::CodecOptions;
+use zarrs_filesystem::FilesystemStore;
+
+use crate::Result;
+
+/// Open and read an array with zarrs, which runs one codec after the other.
+pub fn zarrs(array: &Path, threads: usize) -> Result<(Duration, Vec<u8>)> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let options = CodecOptions::default().with_concurrent_target(threads);
+    let start = Instant::now();
+    let bytes = pool.install(|| -> Result<ArrayBytes> {
+        let array = Array::open(Arc::new(FilesystemStore::new(array)?), "/")?;
+        Ok(array.retrieve_array_subset_opt(&array.subset_all(), &options)?)
+    })?;
+    let elapsed = start.elapsed();
+    Ok((elapsed, bytes.into_fixed()?.into_owned()))
+}
