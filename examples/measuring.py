@@ -2,6 +2,7 @@
 
 import os
 import platform
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -81,6 +82,13 @@ class Tiled:
             raise DifferenceError(f"{what}: expected shape {self.shape}, got {got.shape}")
         for where, expected in self.tiles():
             check_equal(f"{what}, {where}", got[where], expected)
+
+    def crc32(self) -> int:
+        """CRC-32 of the bytes of the whole array."""
+        crc = 0
+        for _, tile in self.tiles():
+            crc = zlib.crc32(tile, crc)
+        return crc
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Return rows `start` to `stop`."""
