@@ -14,11 +14,14 @@ mod limits;
 mod read;
 mod stored;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
@@ -56,10 +59,10 @@ struct Answer {
 
 fn main() -> Result<()> {
     tempozarr::register();
-    let mut limits = None;
+    let (mut limits, mut pools) = (None, HashMap::new());
     let mut answers = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
-        let answer = match answer(&line?, &mut limits) {
+        let answer = match answer(&line?, &mut limits, &mut pools) {
             Ok(answer) => serde_json::to_value(answer)?,
             Err(error) => serde_json::json!({ "error": error.to_string() }),
         };
@@ -69,8 +72,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Answer a request; `limits` are kept as long as requests are about the same array.
-fn answer(line: &str, limits: &mut Option<Limits>) -> Result<Answer> {
+/// Answer a request; `limits` are kept as long as requests are about the same array, and `pools` of
+/// threads, by their number, for good.
+fn answer(
+    line: &str,
+    limits: &mut Option<Limits>,
+    pools: &mut HashMap<usize, ThreadPool>,
+) -> Result<Answer> {
     let Request {
         what,
         array,
@@ -86,7 +94,13 @@ fn answer(line: &str, limits: &mut Option<Limits>) -> Result<Answer> {
         What::Compress => (limits.compress(threads)?, None),
         What::Memcpy => (limits.memcpy(threads), None),
         What::Zarrs => {
-            let (time, read) = read::zarrs(&array, threads)?;
+            let pool = match pools.entry(threads) {
+                Entry::Occupied(pool) => pool.into_mut(),
+                Entry::Vacant(none) => {
+                    none.insert(ThreadPoolBuilder::new().num_threads(threads).build()?)
+                }
+            };
+            let (time, read) = read::zarrs(&array, pool)?;
             (time, Some(read))
         }
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rayon::ThreadPoolBuilder;
+use rayon::ThreadPool;
 use zarrs::array::{Array, ArrayBytes};
 use zarrs_codec::CodecOptions;
 use zarrs_filesystem::FilesystemStore;
@@ -12,9 +12,8 @@ use zarrs_filesystem::FilesystemStore;
 use crate::Result;
 
 /// Open and read an array with zarrs, which runs one codec after the other.
-pub fn zarrs(array: &Path, threads: usize) -> Result<(Duration, Vec<u8>)> {
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let options = CodecOptions::default().with_concurrent_target(threads);
+pub fn zarrs(array: &Path, pool: &ThreadPool) -> Result<(Duration, Vec<u8>)> {
+    let options = CodecOptions::default().with_concurrent_target(pool.current_num_threads());
     let start = Instant::now();
     let bytes = pool.install(|| -> Result<ArrayBytes> {
         let array = Array::open(Arc::new(FilesystemStore::new(array)?), "/")?;

@@ -72,10 +72,14 @@ impl Stored {
                 chunks.extend(index(file, outer / inner)?.map(|chunk| (i, chunk)));
             }
         }
+        let whole = elements(&metadata["shape"])?;
+        if chunks.len() * inner < whole {
+            return Err("expected an array without missing chunks".into());
+        }
         Ok(Self {
             array: array.into(),
             compressor,
-            decoded: elements(&metadata["shape"])? * stored_type.size(),
+            decoded: whole * stored_type.size(),
             chunk_bytes: inner * filtered_type.size(),
             files,
             chunks,
