@@ -26,7 +26,7 @@ PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
 export PYO3_PYTHON := $(CURDIR)/$(TOOLS)/bin/python
 
 SOURCES := $(shell find codecs python-ext Cargo.toml Cargo.lock -type f \
-	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -path '*/python/*.py*' \) -not -name '*.pyc')
+	\( -name '*.rs' -o -name '*.toml' -o -name '*.lock' -o -path '*/python/*.py*' \) -not -name '*.pyc' -not -path '*/benches/*')
 
 .PHONY: help
 help: ## List the jobs
@@ -43,8 +43,14 @@ demo: $$(VENV)/.tempozarr ## Read real order books, check them against zarr-pyth
 	$(VENV)/bin/python examples/demo.py $(ARGS)
 
 .PHONY: bench
-bench: $$(VENV)/.tempozarr ## The demo's timings on a store twice as large, with more repetitions
-	$(VENV)/bin/python examples/demo.py --size 1200 --repeats 9 $(ARGS)
+bench: .venv/bench/.tempozarr bench-kernels ## Measure everything beside its peers and limits; ARGS="--size 100 --cases P1,P4"
+	cargo build --release -p tempozarr-bench
+	PYTHONPATH=examples .venv/bench/bin/python bench/run.py $(ARGS)
+
+.PHONY: bench-kernels
+bench-kernels: $(TOOLS)/.ready ## Measure the Rust kernels and chains
+	mkdir -p bench/output
+	cargo bench -p tempozarr --bench kernels --bench chains | tee bench/output/kernels.txt
 
 .PHONY: test
 test: test-rust test-python ## Run all tests
@@ -86,7 +92,7 @@ goldens: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) ## Write the goldens tha
 
 .PHONY: clean
 clean: ## Remove everything that these jobs made
-	rm -rf target build .venv examples/output
+	rm -rf target build .venv examples/output bench/output
 	find . -name __pycache__ -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache | xargs rm -rf
 
 # -- files ---------------------------------------------------------------------------------------
@@ -105,12 +111,19 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	.venv/py$*/bin/python $(PIP_INSTALL) -r $<
 	touch $@
 
+.venv/bench/.ready: bench/requirements.txt
+	@echo "Setting up .venv/bench"
+	rm -rf .venv/bench
+	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/bench
+	.venv/bench/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
 # One wheel (abi3) serves every Python.
 build/wheel: $(SOURCES) $(TOOLS)/.ready
 	rm -rf build/wheels
 	$(TOOLS)/bin/maturin build --release --manifest-path python-ext/Cargo.toml --out build/wheels
 	touch $@
 
-.venv/py%/.tempozarr: .venv/py%/.ready build/wheel
-	.venv/py$*/bin/python $(PIP_INSTALL) --force-reinstall --no-deps build/wheels/*.whl
+.venv/%/.tempozarr: .venv/%/.ready build/wheel
+	.venv/$*/bin/python $(PIP_INSTALL) --force-reinstall --no-deps build/wheels/*.whl
 	touch $@

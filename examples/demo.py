@@ -7,20 +7,16 @@ into `examples/output/`. The exit status is 1 if anything differs.
 import argparse
 import json
 import math
-import os
-import platform
 import shutil
 import statistics
 import sys
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numcodecs
 import numpy as np
 import zarr
 import zarr.core.codec_pipeline
@@ -28,42 +24,24 @@ from tqdm import tqdm
 
 import pictures
 import tempozarr
+from measuring import (
+    BOOKS,
+    DifferenceError,
+    Tiled,
+    check_equal,
+    machine,
+    markdown,
+    real_array,
+    stored_bytes,
+    warn_if_busy,
+)
 
-HERE = Path(__file__).parent
-BOOKS = HERE / "data" / "books.zarr"
-OUTPUT = HERE / "output"
+OUTPUT = Path(__file__).parent / "output"
 
 CHUNK_BYTES = 2_500_000  # decoded: 4,096 rows of a book, which is what long captures use
 SHARD_CHUNKS = 16
 # The arrays that are timed, and their share of --size.
 TIMED = {"book": 1.0, "book_raw": 1.0, "time_ms": 1 / 3, "flow": 1 / 3}
-
-Bits = np.ndarray[Any, np.dtype[Any]]
-
-
-class DifferenceError(Exception):
-    """Something that was read is not what it must be."""
-
-
-def bits(values: np.ndarray) -> Bits:
-    """View values as unsigned integers, so that NaN equals itself and -0.0 is not 0.0."""
-    return values.view(f"u{values.dtype.itemsize}")
-
-
-def check_equal(what: str, got: np.ndarray, expected: np.ndarray) -> None:
-    """Raise DifferenceError unless both arrays have the same type, shape and bits."""
-    if got.dtype != expected.dtype or got.shape != expected.shape:
-        raise DifferenceError(
-            f"{what}: expected {expected.dtype} {expected.shape}, got {got.dtype} {got.shape}"
-        )
-    if not np.array_equal(bits(got), bits(expected)):
-        wrong = np.argwhere(bits(got) != bits(expected))
-        first = tuple(int(i) for i in wrong[0])
-        raise DifferenceError(
-            f"{what}: {len(wrong):,} of {got.size:,} values differ, the first at {first}: "
-            f"expected {expected[first]!r}, got {got[first]!r}"
-        )
-
 
 # -- the example store -------------------------------------------------------------------------
 
@@ -85,45 +63,11 @@ def check_example(store: Path) -> None:
 # -- a larger store of the same data -----------------------------------------------------------
 
 
-@dataclass
-class Tiled:
-    """A real array repeated to `rows` rows; times and ids (integers) go on rising."""
-
-    base: np.ndarray
-    rows: int
-    period: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        """Find by how much the values have risen after one repetition."""
-        if self.base.dtype.kind == "i":
-            self.period = int(self.base[-1] - self.base[0]) + 1
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole array in memory."""
-        return self.rows * self.base[0].nbytes
-
-    def tiles(self) -> Iterable[tuple[slice, np.ndarray]]:
-        """Yield the repetitions: where each one is and what it holds."""
-        for i, start in enumerate(range(0, self.rows, len(self.base))):
-            stop = min(start + len(self.base), self.rows)
-            tile = self.base[: stop - start]
-            yield slice(start, stop), tile + i * self.period if self.period else tile
-
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Return rows `start` to `stop`."""
-        tile, row = np.divmod(np.arange(start, stop), len(self.base))
-        block = self.base[row]
-        return block + tile * self.period if self.period else block
-
-
-def large_arrays(books: Path, symbol: str, megabytes: float) -> dict[str, Tiled]:
+def large_arrays(symbol: str, megabytes: float) -> dict[str, Tiled]:
     """Describe the arrays of the larger store: the real ones of `symbol`, repeated."""
-    arrays = {}
-    for name, share in TIMED.items():
-        base = np.asarray(zarr.open_array(books / symbol / name, mode="r")[...])
-        arrays[name] = Tiled(base, rows=int(megabytes * 1e6 * share / base[0].nbytes))
-    return arrays
+    return {
+        name: Tiled.of(real_array(symbol, name), megabytes * share) for name, share in TIMED.items()
+    }
 
 
 def write_large(store: Path, books: Path, arrays: dict[str, Tiled]) -> None:
@@ -146,28 +90,20 @@ def write_large(store: Path, books: Path, arrays: dict[str, Tiled]) -> None:
         for name, tiled in arrays.items():
             real = zarr.open_array(books / name, mode="r")
             chunk_rows = 2 ** round(math.log2(CHUNK_BYTES / tiled.base[0].nbytes))
-            step = chunk_rows * SHARD_CHUNKS
             stored = root.create_array(
                 name,
-                shape=(tiled.rows, *real.shape[1:]),
+                shape=tiled.shape,
                 dtype=real.dtype,
                 chunks=(chunk_rows, *real.shape[1:]),
-                shards=(step, *real.shape[1:]) if real.shards else None,
+                shards=(chunk_rows * SHARD_CHUNKS, *real.shape[1:]) if real.shards else None,
                 filters=real.filters,
                 serializer=real.serializer,
                 compressors=real.compressors,
                 fill_value=0,
             )
-            for start in range(0, tiled.rows, step):
-                stop = min(start + step, tiled.rows)
-                stored[start:stop] = tiled.block(start, stop)
-                bar.update((stop - start) * tiled.base[0].nbytes)
+            for written in tiled.write_to(stored):
+                bar.update(written)
     root.attrs["complete"] = identity
-
-
-def stored_bytes(array: Path) -> int:
-    """Bytes that an array takes on disk."""
-    return sum(file.stat().st_size for file in array.rglob("*") if file.is_file())
 
 
 # -- the race ----------------------------------------------------------------------------------
@@ -249,7 +185,7 @@ def race(store: Path, arrays: dict[str, Tiled], repeats: int) -> list[Result]:
     with tqdm(total=turns, desc="timing", leave=False, disable=None) as bar:
         for name, tiled in arrays.items():
             path = store / name
-            out = np.zeros((tiled.rows, *tiled.base.shape[1:]), tiled.base.dtype)
+            out = np.zeros(tiled.shape, tiled.base.dtype)
             rivals = readers(out)
             seconds: dict[str, list[float]] = {rival: [] for rival in rivals}
             for repeat in range(repeats + 1):
@@ -260,8 +196,7 @@ def race(store: Path, arrays: dict[str, Tiled], repeats: int) -> list[Result]:
                     elapsed = time.perf_counter() - start
                     if repeat:
                         seconds[rival].append(elapsed)
-                    for where, expected in tiled.tiles():
-                        check_equal(f"{name} by {rival}, {where}", got[where], expected)
+                    tiled.check(f"{name} by {rival}", got)
                     del got
                     bar.update()
             results.append(Result(name, tiled.nbytes, stored_bytes(path), seconds))
@@ -278,31 +213,7 @@ def table(results: list[Result]) -> str:
         [rival, *(f"{r.speed(rival):.2f} ({r.ratio(rival):.1f}x)" for r in results)]
         for rival in rivals
     )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
-def machine() -> str:
-    """Describe what the times were measured on."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
-    return (
-        f"{os.cpu_count()} cores, {cpu}; "
-        f"Python {platform.python_version()}, zarr {zarr.__version__}, "
-        f"numcodecs {numcodecs.__version__}, numpy {np.__version__}, "
-        f"tempozarr {tempozarr.__version__}"
-    )
-
-
-def warn_if_busy() -> None:
-    """Say so if other programs are using the processor: their times are in ours."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > 1 + cores / 2:
-        print(f"(The load is {load:.1f} on {cores} cores: expect noisy times.)\n")
+    return markdown(rows)
 
 
 # -- the story ---------------------------------------------------------------------------------
@@ -330,7 +241,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     try:
         check_example(BOOKS)
-        arrays = large_arrays(BOOKS, args.symbol, args.size)
+        arrays = large_arrays(args.symbol, args.size)
         large = args.output / f"{args.symbol}-{args.size:.0f}MB.zarr"
         write_large(large, BOOKS / args.symbol, arrays)
         warn_if_busy()
