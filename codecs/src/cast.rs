@@ -128,6 +128,28 @@ pub(crate) fn cast_into(
     }))
 }
 
+/// [`cast_into`] past the caches, as [`stream::copy`](crate::stream::copy), if there is a way: from
+/// halves to singles. Returns whether there is; if not, nothing was done.
+pub(crate) fn stream(bytes: &[u8], from: NumericType, to: NumericType, result: &mut [u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if (from, to) == (NumericType::Float16, NumericType::Float32)
+        && halves::detected()
+        && let (Ok(from), Ok(to)) = (
+            bytemuck::try_cast_slice::<_, f16>(bytes),
+            bytemuck::try_cast_slice_mut::<_, f32>(result),
+        )
+        && from.len() == to.len()
+    {
+        // SAFETY: detected.
+        if unsafe { halves::stream_singles(from, to) } {
+            patch_signalling(from, to);
+        }
+        return true;
+    }
+    let _ = (bytes, from, to, result);
+    false
+}
+
 /// A type that numpy casts `S` to.
 pub trait CastFrom<S>: Copy {
     /// numpy's value, or any value where [`holds`](Self::holds) is false.

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::plan::{Error, error, grow};
 use super::target::Sink;
-use crate::cast::{Overflow, cast_into};
+use crate::cast::{self, Overflow, cast_into};
 use crate::delta::kernel as delta;
 use crate::dtype::{NumericType, dispatch};
 use crate::elements::with_elements_mut;
 use crate::endian::swap;
 use crate::shuffle::kernel::{shuffle_range, unshuffle_range};
+use crate::stream;
 use crate::temporal_xor::kernel::Scan;
 
 /// What a chain does between decoded elements and the bytes that its compressor takes, in order.
@@ -59,14 +60,23 @@ impl Filters {
         lossy.then_some("a delta that may not restore every value")
     }
 
-    /// Elements of a block.
+    /// Elements of a block: whole rows, if they are not longer.
     fn block(&self) -> usize {
-        let width = |stage: &Stage| match stage {
-            Stage::Cast { from, to } => from.size().max(to.size()),
-            _ => 1,
-        };
-        let widest = self.stages.iter().map(width).max().unwrap_or(1);
-        (BLOCK / widest.max(self.decoded_size).max(self.stored_size)).max(1)
+        let mut widest = self.decoded_size.max(self.stored_size);
+        let mut size = self.decoded_size;
+        let mut row = 1;
+        for stage in &self.stages {
+            match stage {
+                Stage::Cast { to, .. } => {
+                    size = to.size();
+                    widest = widest.max(size);
+                }
+                Stage::Xor { row_bytes, .. } => row = row_bytes / size,
+                Stage::Delta(_) => {}
+            }
+        }
+        let block = (BLOCK / widest).max(1);
+        if row < block { block / row * row } else { block }
     }
 
     /// Where decoding must begin to know the elements from `first`, and the state that begins there.
@@ -120,6 +130,8 @@ impl Filters {
             return Ok(());
         }
         let mut start = self.begin(wanted.start, state)?;
+        let step = self.block();
+        let streams = sink.streams();
         while start < wanted.end {
             // Blocks before the wanted elements only carry the state on.
             let limit = if start < wanted.start {
@@ -127,12 +139,12 @@ impl Filters {
             } else {
                 wanted.end
             };
-            let elements = start..limit.min(start + self.block());
+            let elements = start..limit.min(start + step);
             let skipped = start < wanted.start;
             let piece = sink.piece(elements.clone()).filter(|_| !skipped);
-            let in_piece = piece.is_some();
-            let block = self.undo_block(filtered, elements.clone(), piece, state)?;
-            if !in_piece && !skipped {
+            let done = piece.is_some() || skipped;
+            let block = self.undo_block(filtered, elements.clone(), piece, streams, state)?;
+            if !done {
                 sink.put(start, block);
             }
             start = elements.end;
@@ -140,12 +152,14 @@ impl Filters {
         Ok(())
     }
 
-    /// Undo the filters of a block, into `piece` if it is given. Returns the block otherwise.
+    /// Undo the filters of a block, into `piece` if it is given (past the caches, if that `streams`).
+    /// Returns the block otherwise.
     fn undo_block<'a>(
         &self,
         filtered: &[u8],
         elements: Range<usize>,
         mut piece: Option<&mut [u8]>,
+        streams: bool,
         state: &'a mut State,
     ) -> Result<&'a [u8], Error> {
         let count = elements.len();
@@ -156,12 +170,9 @@ impl Filters {
         } = state;
         let (mut block, mut other) = (block, other);
         let mut size = self.stored_size;
-        // What is made after the last cast is made in place.
-        let last_cast = self
-            .stages
-            .iter()
-            .position(|s| matches!(s, Stage::Cast { .. }));
-        let mut in_piece = last_cast.is_none() && piece.is_some();
+        // What is made after the last cast is made in place, unless it is to be written once.
+        let last_cast = self.stages.iter().position(|s| matches!(s, Stage::Cast { .. }));
+        let mut in_piece = last_cast.is_none() && piece.is_some() && !streams;
 
         let now = current(&mut piece, in_piece, block, count * size);
         if self.shuffle > 1 {
@@ -178,7 +189,14 @@ impl Filters {
                 Stage::Cast { from: to, to: from } => {
                     let source = &block[..count * size];
                     size = to.size();
-                    in_piece = last_cast == Some(i) && piece.is_some();
+                    if i == 0
+                        && streams
+                        && let Some(piece) = &mut piece
+                        && cast::stream(source, *from, *to, piece)
+                    {
+                        return Ok(&[]);
+                    }
+                    in_piece = last_cast == Some(i) && piece.is_some() && !streams;
                     let result = current(&mut piece, in_piece, other, count * size);
                     cast_into(source, *from, *to, Overflow::Wrap, result)
                         .map_err(|error| Error(error.to_string()))?;
@@ -193,7 +211,13 @@ impl Filters {
                 }
             }
         }
-        Ok(&block[..if in_piece { 0 } else { count * size }])
+        let block = &block[..if in_piece { 0 } else { count * size }];
+        if let Some(piece) = piece
+            && streams
+        {
+            stream::copy(block, piece);
+        }
+        Ok(block)
     }
 
     /// Filter the elements of a whole chunk.

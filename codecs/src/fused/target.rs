@@ -7,8 +7,13 @@ use crate::stream;
 
 /// Takes the elements of a chunk in the order in which they are stored.
 pub(super) trait Sink {
-    /// The memory of these stored elements, if it is in one piece and should be written in passes.
+    /// The memory of these stored elements, if it is in one piece.
     fn piece(&mut self, elements: Range<usize>) -> Option<&mut [u8]>;
+
+    /// Whether to write memory once, and past the caches.
+    fn streams(&self) -> bool {
+        false
+    }
 
     /// Take the stored elements from `start`.
     fn put(&mut self, start: usize, elements: &[u8]);
@@ -151,9 +156,6 @@ impl<'a> Rows<'a> {
 
 impl Sink for Rows<'_> {
     fn piece(&mut self, elements: Range<usize>) -> Option<&mut [u8]> {
-        if self.target.streams {
-            return None;
-        }
         let (run, offset) = self.run_of(elements.start)?;
         if elements.start < run.start || elements.end > run.end {
             return None;
@@ -161,6 +163,10 @@ impl Sink for Rows<'_> {
         let offset = offset + ((elements.start - run.start) * self.size).cast_signed();
         // SAFETY: they are in one run, whose first element is at the offset before.
         Some(unsafe { self.memory(offset, elements.len()) })
+    }
+
+    fn streams(&self) -> bool {
+        self.target.streams
     }
 
     fn put(&mut self, start: usize, elements: &[u8]) {
