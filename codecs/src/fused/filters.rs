@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::plan::{Error, error, grow};
+use super::plan::{Error, error};
 use super::target::Sink;
 use crate::cast::{self, Overflow, cast_into};
 use crate::delta::kernel as delta;
@@ -36,16 +36,21 @@ pub(super) enum Stage {
     Delta(NumericType),
 }
 
+/// Vectors that lie within a line of the cache are read and written at once.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
 /// Where the filters are in a chunk, and two blocks between which casts go.
 #[derive(Default)]
 pub(super) struct State {
-    blocks: [Vec<u8>; 2],
+    blocks: [Vec<Line>; 2],
     scans: Vec<Scan>,
     sums: Vec<Option<[u8; 8]>>,
 }
 
 /// Bytes of a block in its widest form: with what it is made of and made to, it fits in L1.
-const BLOCK: usize = 8 << 10;
+const BLOCK: usize = 16 << 10;
 
 impl Filters {
     pub(super) fn is_empty(&self) -> bool {
@@ -109,8 +114,9 @@ impl Filters {
                 Stage::Delta(_) => {}
             }
         }
+        let lines = BLOCK.max(self.decoded_size).max(self.stored_size).div_ceil(size_of::<Line>());
         for block in &mut state.blocks {
-            grow(block, BLOCK.max(self.decoded_size).max(self.stored_size))?;
+            block.resize(lines.max(block.len()), Line([0; 64]));
         }
         Ok(begin)
     }
@@ -168,7 +174,8 @@ impl Filters {
             scans,
             sums,
         } = state;
-        let (mut block, mut other) = (block, other);
+        let mut block: &mut [u8] = bytemuck::cast_slice_mut(block);
+        let mut other: &mut [u8] = bytemuck::cast_slice_mut(other);
         let mut size = self.stored_size;
         // What is made after the last cast is made in place, unless it is to be written once.
         let last_cast = self.stages.iter().position(|s| matches!(s, Stage::Cast { .. }));
@@ -248,7 +255,8 @@ impl Filters {
             scans,
             sums,
         } = state;
-        let (mut block, mut other) = (block, other);
+        let mut block: &mut [u8] = bytemuck::cast_slice_mut(block);
+        let mut other: &mut [u8] = bytemuck::cast_slice_mut(other);
         let mut size = self.decoded_size;
         // A cast at the front reads the elements where they are.
         let mut source = Some(elements);

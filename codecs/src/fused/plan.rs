@@ -70,7 +70,7 @@ impl Buffers {
 }
 
 /// Make `buffer` at least `length` long; what it holds does not matter.
-pub(super) fn grow(buffer: &mut Vec<u8>, length: usize) -> Result<(), Error> {
+fn grow(buffer: &mut Vec<u8>, length: usize) -> Result<(), Error> {
     if buffer.len() < length {
         buffer.clear();
         if buffer.try_reserve_exact(length).is_err() {
