@@ -8,6 +8,7 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use serde_json::{Map, Value};
+use tempozarr::fused::Explanation;
 use zarrs::array::ChunkGrid;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::CodecOptions;
@@ -90,6 +91,15 @@ impl Array {
     #[getter]
     fn metadata(&self) -> &str {
         &self.metadata
+    }
+
+    /// Whether chunks are decoded in one pass; and the steps, or the reason why not.
+    fn explain(&self, py: Python<'_>) -> PyResult<(bool, String)> {
+        let explanation = pool::compute(py, || metadata::explanation(&self.metadata))?;
+        Ok(match explanation {
+            Explanation::Fused(plan) => (true, plan),
+            Explanation::Unfused(reason) => (false, reason),
+        })
     }
 
     /// Read an orthogonal selection into `out`: per dimension `(start, count, step)` or a 1-D

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use tempozarr::fused::Explanation;
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
 use zarrs::convert::array_metadata_v2_to_v3;
 use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
@@ -21,28 +22,7 @@ use crate::errors::{Error, Result};
 /// # Errors
 /// [`Error::Metadata`], which names the codec or data type and the reason.
 pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array<S>, Kind)> {
-    let failed = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
-    let mut document: Value = serde_json::from_str(text).map_err(|error| failed(&error))?;
-    let dtype = translate(&mut document);
-    let metadata = if document["zarr_format"] == 2 {
-        let metadata: ArrayMetadataV2 =
-            serde_json::from_value(document).map_err(|error| failed(&error))?;
-        tempozarr::dtype::check_v2_byte_order(&metadata).map_err(|error| failed(&error))?;
-        guarded(metadata)
-    } else {
-        if document["node_type"] == "group" {
-            return Err(Error::Metadata("it is a group, expected an array".into()));
-        }
-        let metadata: ArrayMetadataV3 =
-            serde_json::from_value(document).map_err(|error| failed(&error))?;
-        let fields = &metadata.additional_fields;
-        if let Some((name, _)) = fields.iter().find(|(_, field)| field.must_understand()) {
-            return Err(Error::Metadata(format!(
-                "the field {name:?} must be understood, and is not"
-            )));
-        }
-        ArrayMetadata::V3(metadata)
-    };
+    let (metadata, dtype) = parse(text)?;
     let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
@@ -53,6 +33,39 @@ pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array
         (_, kind) => kind,
     };
     Ok((array, kind))
+}
+
+/// How the chunks of the array that `text` describes are decoded.
+///
+/// # Errors
+/// As for [`create`].
+pub fn explanation(text: &str) -> Result<Explanation> {
+    Ok(tempozarr::explain(&parse(text)?.0))
+}
+
+/// The metadata, as zarrs understands it, and numpy's dtype where zarrs has another.
+fn parse(text: &str) -> Result<(ArrayMetadata, Option<String>)> {
+    let failed = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
+    let mut document: Value = serde_json::from_str(text).map_err(|error| failed(&error))?;
+    let dtype = translate(&mut document);
+    if document["zarr_format"] == 2 {
+        let metadata: ArrayMetadataV2 =
+            serde_json::from_value(document).map_err(|error| failed(&error))?;
+        tempozarr::dtype::check_v2_byte_order(&metadata).map_err(|error| failed(&error))?;
+        return Ok((guarded(metadata), dtype));
+    }
+    if document["node_type"] == "group" {
+        return Err(Error::Metadata("it is a group, expected an array".into()));
+    }
+    let metadata: ArrayMetadataV3 =
+        serde_json::from_value(document).map_err(|error| failed(&error))?;
+    let fields = &metadata.additional_fields;
+    if let Some((name, _)) = fields.iter().find(|(_, field)| field.must_understand()) {
+        return Err(Error::Metadata(format!(
+            "the field {name:?} must be understood, and is not"
+        )));
+    }
+    Ok((ArrayMetadata::V3(metadata), dtype))
 }
 
 /// zarrs makes the blosc codec of Zarr 2 metadata itself, past the guards of the codec crate; as

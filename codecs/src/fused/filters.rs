@@ -81,7 +81,11 @@ impl Filters {
             }
         }
         let block = (BLOCK / widest).max(1);
-        if row < block { block / row * row } else { block }
+        if row < block {
+            block / row * row
+        } else {
+            block
+        }
     }
 
     /// Where decoding must begin to know the elements from `first`, and the state that begins there.
@@ -114,7 +118,10 @@ impl Filters {
                 Stage::Delta(_) => {}
             }
         }
-        let lines = BLOCK.max(self.decoded_size).max(self.stored_size).div_ceil(size_of::<Line>());
+        let lines = BLOCK
+            .max(self.decoded_size)
+            .max(self.stored_size)
+            .div_ceil(size_of::<Line>());
         for block in &mut state.blocks {
             block.resize(lines.max(block.len()), Line([0; 64]));
         }
@@ -178,7 +185,10 @@ impl Filters {
         let mut other: &mut [u8] = bytemuck::cast_slice_mut(other);
         let mut size = self.stored_size;
         // What is made after the last cast is made in place, unless it is to be written once.
-        let last_cast = self.stages.iter().position(|s| matches!(s, Stage::Cast { .. }));
+        let last_cast = self
+            .stages
+            .iter()
+            .position(|s| matches!(s, Stage::Cast { .. }));
         let mut in_piece = last_cast.is_none() && piece.is_some() && !streams;
 
         let now = current(&mut piece, in_piece, block, count * size);

@@ -9,7 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tempozarr._aliases import register_alias
-from tempozarr._array import Array, Group, open, open_array, open_group  # noqa: A004
+from tempozarr._array import (
+    Array,
+    Explanation,
+    Group,
+    open,  # noqa: A004
+    open_array,
+    open_group,
+)
 from tempozarr._core import __version__
 from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
 
@@ -21,6 +28,7 @@ __all__ = [
     "Array",
     "CodecError",
     "CodecPipeline",
+    "Explanation",
     "Group",
     "MetadataError",
     "StoreError",

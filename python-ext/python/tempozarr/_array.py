@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -30,6 +31,25 @@ if TYPE_CHECKING:
     Source: TypeAlias = str | os.PathLike[str] | zarr.Array[Any] | zarr.Group
 
 _LOOKED_FOR = "zarr.json, .zarray or .zgroup"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How the chunks of an array (the inner chunks, where it is sharded) are decoded.
+
+    Attributes
+    ----------
+    fused
+        Whether all codecs run in one pass over memory.
+    text
+        The steps, from stored bytes to values; or the reason why the codecs run one by one.
+    """
+
+    fused: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'fused' if self.fused else 'codec by codec'}: {self.text}"
 
 
 class Array:
@@ -173,6 +193,14 @@ class Array:
             return self._read(planned)
         self._read(planned, _writable(out, planned.shape, self._dtype))
         return out
+
+    def explain(self) -> Explanation:
+        """Tell whether the chain of codecs runs in one pass, with the plan, or why it does not.
+
+        `print(array.explain())` gives, say,
+        `fused: zstd, unshuffle 2, undo XOR (4096 rows of 300 bytes), float16 to float32`.
+        """
+        return Explanation(*self._core.explain())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Read everything; `copy=False` is an error, as the data has to be read."""

@@ -41,6 +41,9 @@ class Array:
     def metadata(self) -> str:
         """Stored metadata as JSON text, a v2 array's attributes merged in."""
 
+    def explain(self) -> tuple[bool, str]:
+        """Whether chunks are decoded in one pass; and the steps, or the reason why not."""
+
     def read(self, selection: tuple[Selector, ...], out: NDArray[Any]) -> None:
         """Fill `out`, of one length per selector, with an orthogonal selection."""
 
