@@ -191,6 +191,7 @@ def readers(rust: Rust, cores: int) -> list[Reader]:
         result += [
             Reader(BEST, "tempozarr", count, timed(read_tempozarr_into, partial(threads, count))),
             Reader("zarrs in Rust, unfused", "peer", count, rust.turn("zarrs", count)),
+            Reader("zarrs in Rust, fused", "tempozarr", count, rust.turn("fused", count)),
             Reader(LIMIT, "limit", count, rust.turn("decompress", count)),
             Reader("memcpy", "limit", count, rust.turn("memcpy", count)),
         ]

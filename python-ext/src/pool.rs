@@ -112,12 +112,12 @@ where
 /// The first error of a task.
 pub fn share<F>(count: usize, task: F) -> Result<()>
 where
-    F: Fn(usize) -> Result<()> + Sync,
+    F: Fn(usize) -> Result<()> + Sync + Send,
 {
     if count == 1 {
         return task(0);
     }
-    (0..count).into_par_iter().try_for_each(|i| task(i))
+    (0..count).into_par_iter().try_for_each(task)
 }
 
 /// Run `job` on the pool with the GIL released.

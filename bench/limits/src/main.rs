@@ -47,7 +47,8 @@ enum What {
     Memcpy,
     /// The whole array by zarrs, with the codecs of tempozarr.
     Zarrs,
-    // The whole array by another decoder of the crate: a variant here, a function in `read`.
+    /// The same, with the codecs in one pass.
+    Fused,
 }
 
 #[derive(Serialize)]
@@ -93,14 +94,14 @@ fn answer(
         What::Decompress => (limits.decompress(threads)?, None),
         What::Compress => (limits.compress(threads)?, None),
         What::Memcpy => (limits.memcpy(threads), None),
-        What::Zarrs => {
+        What::Zarrs | What::Fused => {
             let pool = match pools.entry(threads) {
                 Entry::Occupied(pool) => pool.into_mut(),
                 Entry::Vacant(none) => {
                     none.insert(ThreadPoolBuilder::new().num_threads(threads).build()?)
                 }
             };
-            let (time, read) = read::zarrs(&array, pool)?;
+            let (time, read) = read::zarrs(&array, pool, matches!(what, What::Fused))?;
             (time, Some(read))
         }
     };

@@ -11,12 +11,16 @@ use zarrs_filesystem::FilesystemStore;
 
 use crate::Result;
 
-/// Open and read an array with zarrs, which runs one codec after the other.
-pub fn zarrs(array: &Path, pool: &ThreadPool) -> Result<(Duration, Vec<u8>)> {
+/// Open and read an array with zarrs, which runs one codec after the other; or one that was `fused`.
+pub fn zarrs(array: &Path, pool: &ThreadPool, fused: bool) -> Result<(Duration, Vec<u8>)> {
     let options = CodecOptions::default().with_concurrent_target(pool.current_num_threads());
     let start = Instant::now();
     let bytes = pool.install(|| -> Result<ArrayBytes> {
-        let array = Array::open(Arc::new(FilesystemStore::new(array)?), "/")?;
+        let mut array = Array::open(Arc::new(FilesystemStore::new(array)?), "/")?;
+        if fused {
+            let metadata = tempozarr::fuse(array.metadata());
+            array = Array::new_with_metadata(array.storage(), "/", metadata)?;
+        }
         Ok(array.retrieve_array_subset_opt(&array.subset_all(), &options)?)
     })?;
     let elapsed = start.elapsed();

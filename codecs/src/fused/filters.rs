@@ -89,7 +89,7 @@ impl Filters {
     }
 
     /// Where decoding must begin to know the elements from `first`, and the state that begins there.
-    fn begin(&self, first: usize, state: &mut State) -> Result<usize, Error> {
+    fn begin(&self, first: usize, state: &mut State) -> usize {
         let mut begin = first;
         let mut size = self.decoded_size;
         for stage in &self.stages {
@@ -125,7 +125,7 @@ impl Filters {
         for block in &mut state.blocks {
             block.resize(lines.max(block.len()), Line([0; 64]));
         }
-        Ok(begin)
+        begin
     }
 
     /// Undo the filters for the elements `wanted` of a chunk that they made `filtered` of (at least
@@ -142,7 +142,7 @@ impl Filters {
             sink.put(wanted.start, &filtered[bytes]);
             return Ok(());
         }
-        let mut start = self.begin(wanted.start, state)?;
+        let mut start = self.begin(wanted.start, state);
         let step = self.block();
         let streams = sink.streams();
         while start < wanted.end {
@@ -244,7 +244,7 @@ impl Filters {
         filtered: &mut [u8],
         state: &mut State,
     ) -> Result<(), Error> {
-        self.begin(0, state)?;
+        self.begin(0, state);
         let step = self.block();
         for (i, elements) in decoded.chunks(step * self.decoded_size).enumerate() {
             let block = self.apply_block(elements, state)?;
