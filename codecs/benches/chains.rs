@@ -204,7 +204,7 @@ fn encode_3_codec_by_codec(bencher: Bencher, name: &str) {
     let options = CodecOptions::default();
     bencher.counter(chunk.count()).bench_local(|| {
         let (shape, data_type) = (&chunk.shape, &chunk.data_type);
-        let decoded = (&chunk.decoded).into();
+        let decoded = chunk.decoded.as_slice().into();
         chunk
             .chain
             .encode(decoded, shape, data_type, &chunk.fill, &options)
