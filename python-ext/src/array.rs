@@ -220,7 +220,7 @@ impl Array {
             .collect::<Result<Vec<_>>>()?;
         let counts: Vec<_> = parts.iter().map(Vec::len).collect();
         let chunks = product(&counts)?;
-        pool::run(py, chunks, true, |i, options| {
+        let task = |i, options: &CodecOptions| {
             let parts: Vec<_> = std::iter::zip(&parts, selection::unravel(i, &counts))
                 .map(|(parts, i)| &parts[i])
                 .collect();
@@ -236,8 +236,23 @@ impl Array {
                     read(source, &Transfer::Grid(pieces.collect()), options)
                 })
             })
-        })?;
-        Ok(())
+        };
+        if self.is_little(axes) {
+            return Ok(pool::alone(py, |options| task(0, options))?);
+        }
+        Ok(pool::run(py, chunks, true, task)?)
+    }
+
+    /// Whether `axes` lie in one (inner) chunk, which is decoded in one pass.
+    fn is_little(&self, axes: &[Axis]) -> bool {
+        let Some(unit) = self.grid.granule.as_ref().or(self.grid.regular.as_ref()) else {
+            return false;
+        };
+        self.spec.decodes_at_once(unit)
+            && std::iter::zip(axes, unit).all(|(axis, len)| {
+                let bounds = axis.bounds();
+                bounds.start / len == (bounds.end - 1) / len
+            })
     }
 
     fn read_chunk(

@@ -79,6 +79,16 @@ pub struct Update<'a> {
     pub write_empty_chunks: bool,
 }
 
+/// Where an update and the values before it meet.
+pub struct Merge<'a> {
+    /// A box of the chunk.
+    pub region: Vec<Range<u64>>,
+    /// Which elements of that box are new, and where they are in the value of the update.
+    pub transfer: Option<&'a Transfer>,
+    /// The chunk before; the fill value, if there is none.
+    pub old: Option<&'a Source<'a>>,
+}
+
 /// An element of variable length while it is moved about: which block it is in, and where.
 pub type Handle = [u64; 2];
 
@@ -127,6 +137,19 @@ impl Spec {
             && (self.codecs.bytes_to_bytes_codecs().is_empty()
                 || !self.codecs.array_to_array_codecs().is_empty()
                 || self.granule(shape) != lengths(shape))
+    }
+
+    /// Whether chunks, or subchunks, of that shape are decoded in one pass, and whole.
+    pub fn decodes_at_once(&self, shape: &[u64]) -> bool {
+        let codecs = self
+            .sharding
+            .as_ref()
+            .map_or(&*self.codecs, |sharding| &sharding.codecs);
+        let shape: Option<Vec<_>> = shape.iter().map(|&len| NonZeroU64::new(len)).collect();
+        shape.is_some_and(|shape| {
+            self.fused(codecs, &shape)
+                .is_some_and(|(_, plan)| !plan.reads_parts())
+        })
     }
 
     /// Decode what `transfer` names of a chunk, or a subchunk, of that `shape` into `out`, in one
@@ -299,41 +322,27 @@ impl Spec {
             .map_err(failed)
     }
 
-    /// Encode a whole chunk in C order.
+    /// Encode a whole chunk, or a subchunk, in C order, with these codecs.
     ///
     /// # Errors
     /// [`Error::Codec`], with `name`.
     pub fn encode(
         &self,
+        codecs: &CodecChain,
         name: &str,
-        chunk: Vec<u8>,
+        chunk: &[u8],
         shape: &[NonZeroU64],
         options: &CodecOptions,
     ) -> Result<Vec<u8>> {
         // Threads inside would store subchunks in the order in which they end.
         let options = options.with_concurrent_target(1);
-        self.encode_with(&self.codecs, name, chunk, shape, &options)
-    }
-
-    /// Encode a whole chunk, or a subchunk, with these codecs.
-    ///
-    /// # Errors
-    /// [`Error::Codec`], with `name`.
-    pub fn encode_with(
-        &self,
-        codecs: &CodecChain,
-        name: &str,
-        chunk: Vec<u8>,
-        shape: &[NonZeroU64],
-        options: &CodecOptions,
-    ) -> Result<Vec<u8>> {
         codecs
             .encode(
                 chunk.into(),
                 shape,
                 &self.data_type,
                 &self.fill_value,
-                options,
+                &options,
             )
             .map(Cow::into_owned)
             .map_err(|error| Error::codec(name, &error))
@@ -380,50 +389,66 @@ impl Spec {
         if let Some(sharding) = &self.sharding {
             return sharding.update(self, name, shape, old, update, options);
         }
-        let chunk = self.merge(name, old, &whole(shape), update, options)?;
-        if !update.write_empty_chunks && self.is_fill(&chunk) {
-            return Ok(None);
-        }
-        self.encode(name, chunk, shape, options).map(Some)
+        let merge = Merge {
+            region: whole(shape),
+            transfer: Some(update.transfer),
+            old,
+        };
+        self.merged(name, &merge, update, options, |chunk| {
+            self.encode(&self.codecs, name, chunk, shape, options)
+        })
     }
 
-    /// The values of a box of the chunk after an update.
-    pub fn merge(
+    /// Run `job` with the values of a box of the chunk after an update; not if they need not be
+    /// stored.
+    pub fn merged<T>(
         &self,
         name: &str,
-        old: Option<&Source<'_>>,
-        region: &[Range<u64>],
+        merge: &Merge<'_>,
         update: &Update<'_>,
         options: &CodecOptions,
-    ) -> Result<Vec<u8>> {
-        let bytes = size(region, self.item)?;
-        let mut block = match old {
-            Some(old) if !update.transfer.covers(region) => {
-                fixed(name, old.decode(region, options)?, bytes)?
-            }
-            _ => self.filled(bytes)?,
-        };
-        let value = update.value;
-        let dims = update.transfer.dims(region, &value.strides, self.item);
-        let dims = dims.into_iter().map(Dim::reversed).collect();
-        // SAFETY: the indices on the chunk's side lie in the region, those on the other side were
-        // checked against the shape of `value`; the block is ours alone.
-        unsafe { scatter::copy(value.as_ptr(), block.as_mut_ptr(), dims, self.item) };
-        Ok(block)
+        job: impl FnOnce(&[u8]) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let bytes = size(&merge.region, self.item)?;
+        let lengths = merge.region.iter().map(|range| range.end - range.start);
+        let inside: Vec<_> = lengths.map(|len| 0..len).collect();
+        DECODED.with(|buffer| {
+            buffer.lend(|buffer| {
+                let block = slice(buffer, bytes)?;
+                let covers = |transfer: &Transfer| transfer.covers(&inside);
+                match merge.old {
+                    _ if merge.transfer.is_some_and(covers) => {}
+                    Some(old) => {
+                        let values = old.decode(&merge.region, options)?;
+                        block.copy_from_slice(&fixed(name, values, bytes)?);
+                    }
+                    None => self.fill(block),
+                }
+                if let Some(transfer) = merge.transfer {
+                    let value = update.value;
+                    let dims = transfer.dims(&inside, &value.strides, self.item);
+                    let dims = dims.into_iter().map(Dim::reversed).collect();
+                    // SAFETY: the indices on the chunk's side lie in the box, those on the other
+                    // side were checked against the shape of `value`; the block is ours alone.
+                    unsafe { scatter::copy(value.as_ptr(), block.as_mut_ptr(), dims, self.item) };
+                }
+                if !update.write_empty_chunks && self.is_fill(block) {
+                    return Ok(None);
+                }
+                job(block).map(Some)
+            })
+        })
     }
 
-    /// That many bytes of fill value.
-    fn filled(&self, bytes: usize) -> Result<Vec<u8>> {
+    /// Fill `block` with the fill value.
+    fn fill(&self, block: &mut [u8]) {
         let fill = self.fill_value.as_ne_bytes();
         if fill.iter().all(|&byte| byte == 0) {
-            return zeros(bytes);
+            return block.fill(0);
         }
-        let mut chunk = Vec::new();
-        chunk
-            .try_reserve_exact(bytes)
-            .map_err(|_| Error::memory(bytes))?;
-        chunk.extend(fill.iter().cycle().take(bytes));
-        Ok(chunk)
+        for element in block.chunks_exact_mut(fill.len()) {
+            element.copy_from_slice(fill);
+        }
     }
 
     /// Whether every element has the bits of the fill value: -0.0 is not 0.0, and NaN is NaN.

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pyo3::prelude::*;
 use rayon::prelude::*;
@@ -84,6 +84,28 @@ where
             (0..count).try_for_each(|i| task(i, &options()))
         }
     })
+}
+
+/// Run `task` with the GIL released, on this thread: for work that is too little to wake another one
+/// for, and that does not ask zarrs for threads.
+///
+/// # Errors
+/// As for [`run`].
+pub fn alone<F>(py: Python<'_>, task: F) -> Result<()>
+where
+    F: FnOnce(&CodecOptions) -> Result<()> + Send,
+{
+    // They would start the threads of rayon's global pool, if they were made here.
+    static OPTIONS: OnceLock<CodecOptions> = OnceLock::new();
+    let options = match OPTIONS.get() {
+        Some(options) => options,
+        None => {
+            let made = compute(py, || Ok(options().with_concurrent_target(1)))?;
+            OPTIONS.get_or_init(|| made)
+        }
+    };
+    py.detach(|| catch_unwind(AssertUnwindSafe(|| task(options))))
+        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
 }
 
 /// Run `task(0..count)` side by side, within the share of the threads that `options` gives.

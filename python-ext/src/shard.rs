@@ -14,10 +14,9 @@ use zarrs::array::codec::array_to_bytes::sharding::{
 use zarrs::array::{ArrayMetadata, BytesRepresentation, CodecChain, FillValue, data_type};
 use zarrs_codec::{ArrayBytes, ArrayToBytesCodecTraits, CodecError, CodecOptions};
 
-use crate::chunk::{Source, Spec, Update, lengths, size, zeros};
+use crate::chunk::{Merge, Source, Spec, Update, lengths, size, zeros};
 use crate::errors::{Error, Result};
-use crate::memory::c_strides;
-use crate::scatter::{self, Dim, Offsets};
+use crate::selection::{Transfer, unravel};
 
 /// The entry of a subchunk that is not stored.
 const MISSING: [u64; 2] = [u64::MAX; 2];
@@ -71,31 +70,21 @@ impl Sharding {
         let grid = self
             .grid(shape)
             .ok_or_else(|| Error::Codec(format!("chunk {name}: subchunks do not divide it")))?;
-        // The subchunks that the update meets; what lies between them is encoded as well.
-        let all: Vec<_> = grid.iter().map(|&n| 0..n).collect();
-        let touched = match update.transfer.region() {
-            _ if update.write_empty_chunks && old.is_none() => all,
-            region => std::iter::zip(&region, &subchunk)
-                .map(|(range, len)| range.start / len..range.end.div_ceil(*len))
-                .collect(),
-        };
-        let region: Vec<_> = std::iter::zip(&touched, &subchunk)
-            .map(|(range, len)| range.start * len..range.end * len)
-            .collect();
-        let block = spec.merge(name, old, &region, update, options)?;
-        let encoded = self.encode(spec, name, &block, &touched, update, options)?;
+        let parts = update.transfer.cut(&subchunk)?;
+        let mut index = vec![MISSING; encoded_len(&grid)?];
+        // What happens to each subchunk: nothing, or a part of the update, which may be none.
+        let mut touched = vec![(update.write_empty_chunks && old.is_none(), None); index.len()];
+        for (indices, part) in &parts {
+            touched[place(indices, &grid)] = (true, Some(part));
+        }
+        let replaced = self.encode(spec, name, &touched, (old, update), &grid, options)?;
 
         let mut stored = Vec::new();
-        let mut index = vec![MISSING; encoded_len(&grid)?];
         if let Some(old) = old {
             stored = old.bytes()?;
             let range = self.index_range(name, &grid, stored.len() as u64)?;
             let encoded = &stored[range.start as usize..range.end as usize];
             index = self.decode_index(name, encoded, &grid, options)?;
-        }
-        let mut replaced = vec![None; index.len()];
-        for (place, bytes) in std::iter::zip(places(&touched, &grid), encoded) {
-            replaced[place] = Some(bytes);
         }
         let mut shard = zeros(if self.index_first {
             self.index_len(name, &grid)?
@@ -138,54 +127,35 @@ impl Sharding {
         Ok(Some(shard))
     }
 
-    /// Encode the subchunks of a block of whole ones, in C order; `None` for one of fill value.
+    /// The subchunks that are touched, encoded, in C order; `None` inside for one of fill value.
     fn encode(
         &self,
         spec: &Spec,
         name: &str,
-        block: &[u8],
-        touched: &[Range<u64>],
-        update: &Update<'_>,
+        touched: &[(bool, Option<&Transfer>)],
+        (old, update): (Option<&Source<'_>>, &Update<'_>),
+        grid: &[u64],
         options: &CodecOptions,
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        // One thread for each: inside, it makes the order of nested subchunks C order as well.
-        let options = options.with_concurrent_target(1);
-        let subchunk: Vec<_> = self.subchunk.iter().map(|len| len.get() as usize).collect();
-        let counts: Vec<_> = touched
-            .iter()
-            .map(|range| (range.end - range.start) as usize)
-            .collect();
-        let shape: Vec<_> = std::iter::zip(&counts, &subchunk)
-            .map(|(n, len)| n * len)
-            .collect();
-        let strides = c_strides(&shape, spec.item);
-        let within = c_strides(&subchunk, spec.item);
-        let bytes = subchunk.iter().product::<usize>() * spec.item;
-        (0..counts.iter().product())
-            .into_par_iter()
-            .map(|i| {
-                let origin = crate::selection::unravel(i, &counts);
-                let dims = (0..shape.len())
-                    .map(|d| Dim {
-                        len: subchunk[d],
-                        from: Offsets::Step {
-                            start: (origin[d] * subchunk[d]).cast_signed() * strides[d],
-                            stride: strides[d],
-                        },
-                        to: Offsets::Step {
-                            start: 0,
-                            stride: within[d],
-                        },
-                    })
-                    .collect();
-                let mut chunk = zeros(bytes)?;
-                // SAFETY: subchunk `i` lies in the block, and fills a chunk of its own.
-                unsafe { scatter::copy(block.as_ptr(), chunk.as_mut_ptr(), dims, spec.item) };
-                if !update.write_empty_chunks && spec.is_fill(&chunk) {
+    ) -> Result<Vec<Option<Option<Vec<u8>>>>> {
+        let counts: Vec<_> = grid.iter().map(|&n| n as usize).collect();
+        touched
+            .par_iter()
+            .enumerate()
+            .map(|(i, &(touched, transfer))| {
+                if !touched {
                     return Ok(None);
                 }
-                spec.encode_with(&self.codecs, name, chunk, &self.subchunk, &options)
-                    .map(Some)
+                let region = std::iter::zip(unravel(i, &counts), &self.subchunk)
+                    .map(|(i, len)| i as u64 * len.get()..(i as u64 + 1) * len.get());
+                let merge = Merge {
+                    region: region.collect(),
+                    transfer,
+                    old,
+                };
+                spec.merged(name, &merge, update, options, |chunk| {
+                    spec.encode(&self.codecs, name, chunk, &self.subchunk, options)
+                })
+                .map(Some)
             })
             .collect()
     }
@@ -327,22 +297,4 @@ pub fn place(subchunk: &[u64], grid: &[u64]) -> usize {
 fn encoded_len(grid: &[u64]) -> Result<usize> {
     let ranges: Vec<_> = grid.iter().map(|&n| 0..n).collect();
     size(&ranges, size_of::<[u64; 2]>()).map(|bytes| bytes / size_of::<[u64; 2]>())
-}
-
-/// Places in the index of a box of subchunks, in C order.
-fn places(touched: &[Range<u64>], grid: &[u64]) -> impl Iterator<Item = usize> {
-    let counts: Vec<_> = touched
-        .iter()
-        .map(|range| (range.end - range.start) as usize)
-        .collect();
-    let (touched, grid) = (touched.to_vec(), grid.to_vec());
-    (0..counts.iter().product()).map(move |i| {
-        std::iter::zip(
-            crate::selection::unravel(i, &counts),
-            std::iter::zip(&touched, &grid),
-        )
-        .fold(0, |place, (i, (range, n))| {
-            place * *n as usize + range.start as usize + i
-        })
-    })
 }
