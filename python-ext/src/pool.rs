@@ -97,12 +97,11 @@ where
 {
     // They would start the threads of rayon's global pool, if they were made here.
     static OPTIONS: OnceLock<CodecOptions> = OnceLock::new();
-    let options = match OPTIONS.get() {
-        Some(options) => options,
-        None => {
-            let made = compute(py, || Ok(options().with_concurrent_target(1)))?;
-            OPTIONS.get_or_init(|| made)
-        }
+    let options = if let Some(options) = OPTIONS.get() {
+        options
+    } else {
+        let made = compute(py, || Ok(options().with_concurrent_target(1)))?;
+        OPTIONS.get_or_init(|| made)
     };
     py.detach(|| catch_unwind(AssertUnwindSafe(|| task(options))))
         .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))

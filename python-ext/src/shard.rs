@@ -21,6 +21,16 @@ use crate::selection::{Transfer, unravel};
 /// The entry of a subchunk that is not stored.
 const MISSING: [u64; 2] = [u64::MAX; 2];
 
+/// What an update makes of a subchunk.
+enum Subchunk {
+    /// The bytes that it has, if it is stored.
+    Kept,
+    /// Nothing but fill value, which is not stored.
+    Fill,
+    /// Other bytes.
+    New(Vec<u8>),
+}
+
 /// `sharding_indexed` as the only codec of an array.
 #[derive(Debug)]
 pub struct Sharding {
@@ -72,12 +82,12 @@ impl Sharding {
             .ok_or_else(|| Error::Codec(format!("chunk {name}: subchunks do not divide it")))?;
         let parts = update.transfer.cut(&subchunk)?;
         let mut index = vec![MISSING; encoded_len(&grid)?];
-        // What happens to each subchunk: nothing, or a part of the update, which may be none.
-        let mut touched = vec![(update.write_empty_chunks && old.is_none(), None); index.len()];
+        // The part of the update in each subchunk.
+        let mut transfers = vec![None; index.len()];
         for (indices, part) in &parts {
-            touched[place(indices, &grid)] = (true, Some(part));
+            transfers[place(indices, &grid)] = Some(part);
         }
-        let replaced = self.encode(spec, name, &touched, (old, update), &grid, options)?;
+        let subchunks = self.encode(spec, name, &transfers, (old, update), &grid, options)?;
 
         let mut stored = Vec::new();
         if let Some(old) = old {
@@ -92,20 +102,22 @@ impl Sharding {
             0
         })?;
         let mut kept = 0_usize;
-        for (entry, replaced) in std::iter::zip(&mut index, &replaced) {
-            let bytes = match replaced {
-                Some(bytes) => bytes.as_deref(),
-                None => entry_of(name, &stored, *entry)?,
-            };
-            if replaced.is_none() {
-                // Entries that all name the same bytes would make the shard many times as long.
-                kept = kept.saturating_add(bytes.map_or(0, <[u8]>::len));
-                if kept > stored.len() {
-                    return Err(Error::Codec(format!(
-                        "chunk {name}: the shard index is corrupt: its subchunks overlap"
-                    )));
+        for (entry, subchunk) in std::iter::zip(&mut index, &subchunks) {
+            let bytes = match subchunk {
+                Subchunk::New(bytes) => Some(&bytes[..]),
+                Subchunk::Fill => None,
+                Subchunk::Kept => {
+                    let bytes = entry_of(name, &stored, *entry)?;
+                    // Entries that all name the same bytes would make the shard many times as long.
+                    kept = kept.saturating_add(bytes.map_or(0, <[u8]>::len));
+                    if kept > stored.len() {
+                        return Err(Error::Codec(format!(
+                            "chunk {name}: the shard index is corrupt: its subchunks overlap"
+                        )));
+                    }
+                    bytes
                 }
-            }
+            };
             *entry = MISSING;
             if let Some(bytes) = bytes {
                 *entry = [shard.len() as u64, bytes.len() as u64];
@@ -127,23 +139,24 @@ impl Sharding {
         Ok(Some(shard))
     }
 
-    /// The subchunks that are touched, encoded, in C order; `None` inside for one of fill value.
+    /// The subchunks after an update of which `transfers` are the parts, in C order.
     fn encode(
         &self,
         spec: &Spec,
         name: &str,
-        touched: &[(bool, Option<&Transfer>)],
+        transfers: &[Option<&Transfer>],
         (old, update): (Option<&Source<'_>>, &Update<'_>),
         grid: &[u64],
         options: &CodecOptions,
-    ) -> Result<Vec<Option<Option<Vec<u8>>>>> {
+    ) -> Result<Vec<Subchunk>> {
         let counts: Vec<_> = grid.iter().map(|&n| n as usize).collect();
-        touched
+        let every = update.write_empty_chunks && old.is_none();
+        transfers
             .par_iter()
             .enumerate()
-            .map(|(i, &(touched, transfer))| {
-                if !touched {
-                    return Ok(None);
+            .map(|(i, &transfer)| {
+                if transfer.is_none() && !every {
+                    return Ok(Subchunk::Kept);
                 }
                 let region = std::iter::zip(unravel(i, &counts), &self.subchunk)
                     .map(|(i, len)| i as u64 * len.get()..(i as u64 + 1) * len.get());
@@ -152,10 +165,10 @@ impl Sharding {
                     transfer,
                     old,
                 };
-                spec.merged(name, &merge, update, options, |chunk| {
+                let encoded = spec.merged(name, &merge, update, options, |chunk| {
                     spec.encode(&self.codecs, name, chunk, &self.subchunk, options)
-                })
-                .map(Some)
+                })?;
+                Ok(encoded.map_or(Subchunk::Fill, Subchunk::New))
             })
             .collect()
     }
