@@ -12,7 +12,10 @@
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
 //!
-//! It also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
+//! Chains of them run in one pass where they can: [`fuse`] the metadata that an array is opened with,
+//! and [`explain`] why a chain is not [fused].
+//!
+//! [`register`] also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
 //! and the lengths in `vlen-utf8`, `vlen-bytes` and `pcodec` chunks are checked, and `gzip`, `zlib`,
 //! `bz2` and `blosc` decode no more than the metadata allows.
 //!

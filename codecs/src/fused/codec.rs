@@ -75,6 +75,22 @@ impl FusedCodec {
         codec.filter(|_| alone)
     }
 
+    fn partial<H: ?Sized>(
+        self: Arc<Self>,
+        handle: Arc<H>,
+        plan: Plan,
+        (shape, data_type, fill_value): (&[NonZeroU64], &DataType, &FillValue),
+    ) -> Partial<H> {
+        Partial {
+            handle,
+            codec: self,
+            plan,
+            shape: shape.to_vec(),
+            data_type: data_type.clone(),
+            fill_value: fill_value.clone(),
+        }
+    }
+
     /// The chain that it stands for.
     #[must_use]
     pub fn chain(&self) -> &Arc<CodecChain> {
@@ -223,14 +239,11 @@ impl ArrayToBytesCodecTraits for FusedCodec {
             let chain = self.chain.clone();
             return chain.partial_decoder(input_handle, shape, data_type, fill_value, options);
         }
-        Ok(Arc::new(Partial {
-            handle: input_handle,
-            codec: self,
+        Ok(Arc::new(self.partial(
+            input_handle,
             plan,
-            shape: shape.to_vec(),
-            data_type: data_type.clone(),
-            fill_value: fill_value.clone(),
-        }))
+            (shape, data_type, fill_value),
+        )))
     }
 
     #[cfg(feature = "async")]
@@ -249,14 +262,11 @@ impl ArrayToBytesCodecTraits for FusedCodec {
                 .async_partial_decoder(input_handle, shape, data_type, fill_value, options)
                 .await;
         }
-        Ok(Arc::new(Partial {
-            handle: input_handle,
-            codec: self,
+        Ok(Arc::new(self.partial(
+            input_handle,
             plan,
-            shape: shape.to_vec(),
-            data_type: data_type.clone(),
-            fill_value: fill_value.clone(),
-        }))
+            (shape, data_type, fill_value),
+        )))
     }
 }
 

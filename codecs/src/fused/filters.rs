@@ -145,6 +145,8 @@ impl Filters {
         let mut start = self.begin(wanted.start, state);
         let step = self.block();
         let streams = sink.streams();
+        let carries = |stage: &Stage| !matches!(stage, Stage::Cast { .. });
+        let carrying = self.stages.iter().position(carries).unwrap_or(0);
         while start < wanted.end {
             // Blocks before the wanted elements only carry the state on.
             let limit = if start < wanted.start {
@@ -156,7 +158,9 @@ impl Filters {
             let skipped = start < wanted.start;
             let piece = sink.piece(elements.clone()).filter(|_| !skipped);
             let done = piece.is_some() || skipped;
-            let block = self.undo_block(filtered, elements.clone(), piece, streams, state)?;
+            let until = if skipped { carrying } else { 0 };
+            let block =
+                self.undo_block(filtered, elements.clone(), until, (piece, streams), state)?;
             if !done {
                 sink.put(start, block);
             }
@@ -165,14 +169,14 @@ impl Filters {
         Ok(())
     }
 
-    /// Undo the filters of a block, into `piece` if it is given (past the caches, if that `streams`).
-    /// Returns the block otherwise.
+    /// Undo the filters of a block down to number `until`, into `piece` if it is given (past the
+    /// caches, if that `streams`). Returns the block otherwise.
     fn undo_block<'a>(
         &self,
         filtered: &[u8],
         elements: Range<usize>,
-        mut piece: Option<&mut [u8]>,
-        streams: bool,
+        until: usize,
+        (mut piece, streams): (Option<&mut [u8]>, bool),
         state: &'a mut State,
     ) -> Result<&'a [u8], Error> {
         let count = elements.len();
@@ -201,7 +205,7 @@ impl Filters {
         if self.swap > 1 {
             swap(now, self.swap);
         }
-        for (i, stage) in self.stages.iter().enumerate().rev() {
+        for (i, stage) in self.stages.iter().enumerate().skip(until).rev() {
             match stage {
                 Stage::Cast { from: to, to: from } => {
                     let source = &block[..count * size];
