@@ -59,6 +59,17 @@ impl Golden {
         Array::open(self.store(), "/")
     }
 
+    /// The array, codec by codec and with its chain in one pass, where that can be.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn ways(&self) -> Result<[Array<MemoryStore>; 2], ArrayCreateError> {
+        let array = self.open()?;
+        let fused = tempozarr::fuse(array.metadata());
+        let fused = Array::new_with_metadata(array.storage(), "/", fused)?;
+        Ok([array, fused])
+    }
+
     /// What reading `subset` must give; elements outside the array are left out.
     #[must_use]
     pub fn expected_in(&self, subset: &ArraySubset) -> Elements {
