@@ -248,7 +248,6 @@ impl Plan {
         if self.filters.is_empty()
             && !self.inner_checksum
             && wanted == (0..self.elements())
-            && !sink.streams()
             && let Some(decoded) = sink.piece(wanted.clone())
         {
             return self.compressor.decode(encoded, decoded);
