@@ -389,7 +389,10 @@ fn product(counts: &[usize]) -> Result<usize> {
 }
 
 /// The array at `path`, what its elements are in Python, and its metadata as it is stored.
-fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
+///
+/// # Errors
+/// [`Error::Store`] if there is none, [`Error::Metadata`] if it cannot be used.
+pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
     let path = path.trim_matches('/');
     let place = if path.is_empty() {
         root.display().to_string()

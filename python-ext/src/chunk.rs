@@ -125,6 +125,20 @@ impl Spec {
             .map(|sharding| lengths(&sharding.subchunk))
     }
 
+    /// How shards are written, if sharding is the only codec.
+    pub fn sharding(&self) -> Option<&Sharding> {
+        self.sharding.as_ref()
+    }
+
+    /// The codecs and the shape of what is encoded at once: of a subchunk, or of a chunk of that
+    /// shape that has none.
+    pub fn unit<'a>(&'a self, chunk: &'a [NonZeroU64]) -> (&'a CodecChain, &'a [NonZeroU64]) {
+        match &self.sharding {
+            Some(sharding) => (&sharding.codecs, &sharding.subchunk),
+            None => (&self.codecs, chunk),
+        }
+    }
+
     /// The shape of what one read of a chunk of that shape serves: its subchunks, if it has any.
     pub fn granule(&self, shape: &[NonZeroU64]) -> Vec<u64> {
         lengths(&self.codecs.partial_decode_granularity(shape))
@@ -141,10 +155,7 @@ impl Spec {
 
     /// Whether chunks, or subchunks, of that shape are decoded in one pass, and whole.
     pub fn decodes_at_once(&self, shape: &[u64]) -> bool {
-        let codecs = self
-            .sharding
-            .as_ref()
-            .map_or(&*self.codecs, |sharding| &sharding.codecs);
+        let codecs = self.unit(&[]).0;
         let shape: Option<Vec<_>> = shape.iter().map(|&len| NonZeroU64::new(len)).collect();
         shape.is_some_and(|shape| {
             self.fused(codecs, &shape)
@@ -852,6 +863,7 @@ pub fn size(region: &[Range<u64>], item: usize) -> Result<usize> {
         .ok_or_else(|| Error::memory("more than 2^63"))
 }
 
-fn store_error(name: &str, error: &std::io::Error) -> Error {
+/// An error of the file system, with the path.
+pub fn store_error(name: &str, error: &std::io::Error) -> Error {
     Error::Store(format!("chunk {name}: {error}"))
 }

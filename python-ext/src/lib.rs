@@ -1,7 +1,7 @@
 //! Python bindings of tempozarr: the module `tempozarr._core`.
 //!
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
-//! - `array`: `Array`, an array of a local store; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
+//! - `array`: `Array`, an array of a local store; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `chunk`: one chunk, read and written; `shard`: one that is cut further; `store`: its file; `metadata`: from text to zarrs;
 //!   `dtype`: numpy's names;
@@ -15,6 +15,7 @@
 
 use pyo3::prelude::*;
 
+mod append;
 mod array;
 mod chunk;
 mod dtype;
@@ -35,6 +36,8 @@ const _: () = assert!(usize::BITS == 64, "tempozarr runs on 64-bit machines");
 mod _core {
     use super::{Bound, PyModule, PyModuleMethods, PyResult};
 
+    #[pymodule_export]
+    use super::append::Appender;
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]

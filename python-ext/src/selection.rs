@@ -41,6 +41,15 @@ impl Axis {
         }
     }
 
+    /// These indices.
+    pub fn run(range: Range<u64>) -> Self {
+        Self::Range {
+            start: range.start,
+            count: (range.end - range.start) as usize,
+            step: 1,
+        }
+    }
+
     fn one(index: u64) -> Self {
         Self::Range {
             start: index,

@@ -19,7 +19,7 @@ use crate::errors::{Error, Result};
 use crate::selection::{Transfer, unravel};
 
 /// The entry of a subchunk that is not stored.
-const MISSING: [u64; 2] = [u64::MAX; 2];
+pub const MISSING: [u64; 2] = [u64::MAX; 2];
 
 /// What an update makes of a subchunk.
 enum Subchunk {
@@ -39,7 +39,8 @@ pub struct Sharding {
     /// Its codecs.
     pub codecs: CodecChain,
     index_codecs: CodecChain,
-    index_first: bool,
+    /// Whether the index is in front of the subchunks.
+    pub index_first: bool,
 }
 
 impl Sharding {
@@ -96,11 +97,7 @@ impl Sharding {
             let encoded = &stored[range.start as usize..range.end as usize];
             index = self.decode_index(name, encoded, &grid, options)?;
         }
-        let mut shard = zeros(if self.index_first {
-            self.index_len(name, &grid)?
-        } else {
-            0
-        })?;
+        let mut shard = self.head(name, &grid)?;
         let mut kept = 0_usize;
         for (entry, subchunk) in std::iter::zip(&mut index, &subchunks) {
             let bytes = match subchunk {
@@ -206,6 +203,41 @@ impl Sharding {
         })
     }
 
+    /// What the subchunks of a new shard are put behind: nothing, or room for the index.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub fn head(&self, name: &str, grid: &[u64]) -> Result<Vec<u8>> {
+        zeros(if self.index_first {
+            self.index_len(name, grid)?
+        } else {
+            0
+        })
+    }
+
+    /// A stored shard, without an index at its end, and where its subchunks are.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`, if that is not inside.
+    pub fn parse(
+        &self,
+        name: &str,
+        mut shard: Vec<u8>,
+        grid: &[u64],
+        options: &CodecOptions,
+    ) -> Result<(Vec<u8>, Vec<[u64; 2]>)> {
+        let range = self.index_range(name, grid, shard.len() as u64)?;
+        let range = range.start as usize..range.end as usize;
+        let index = self.decode_index(name, &shard[range.clone()], grid, options)?;
+        if !self.index_first {
+            shard.truncate(range.start);
+        }
+        for entry in &index {
+            range_of(name, *entry, shard.len() as u64)?;
+        }
+        Ok((shard, index))
+    }
+
     /// Where the index is in a shard of `size` bytes.
     ///
     /// # Errors
@@ -253,7 +285,11 @@ impl Sharding {
         Ok(words.as_chunks().0.to_vec())
     }
 
-    fn encode_index(
+    /// The encoded index.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub fn encode_index(
         &self,
         name: &str,
         index: &[[u64; 2]],
@@ -307,7 +343,7 @@ pub fn place(subchunk: &[u64], grid: &[u64]) -> usize {
 }
 
 /// Number of subchunks.
-fn encoded_len(grid: &[u64]) -> Result<usize> {
+pub fn encoded_len(grid: &[u64]) -> Result<usize> {
     let ranges: Vec<_> = grid.iter().map(|&n| 0..n).collect();
     size(&ranges, size_of::<[u64; 2]>()).map(|bytes| bytes / size_of::<[u64; 2]>())
 }

@@ -1,0 +1,514 @@
+//! `Appender`: rows encoded into chunk files that are staged beside the store, never in it.
+//!
+//! Python moves the staged files into the store, all of them at once as far as a reader or a crash
+//! can tell. A file of sharded rows that replaces another one keeps what a reader of that one may be
+//! about to read: a reader takes the index first and the subchunks later.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use numpy::PyArrayDescr;
+use pyo3::prelude::*;
+use rayon::prelude::*;
+use zarrs::plugin::{ExtensionName, ZarrVersion};
+
+use crate::array;
+use crate::chunk::{Merge, Source, Spec, Update, lengths, store_error};
+use crate::dtype::Kind;
+use crate::errors::{Error, Result};
+use crate::memory::Memory;
+use crate::pool;
+use crate::selection::{Axis, Transfer, unravel};
+use crate::shard::{self, MISSING};
+use crate::store::LocalStore;
+
+/// Encodes rows for the end of one array.
+#[pyclass(frozen, module = "tempozarr._core")]
+pub struct Appender {
+    stored: zarrs::array::Array<LocalStore>,
+    spec: Spec,
+    descr: Py<PyArrayDescr>,
+    /// Shape of a chunk, of a shard where there are any.
+    chunk: Vec<NonZeroU64>,
+    /// Chunks per dimension after the first.
+    columns: Vec<usize>,
+    /// Where to stage files, and what their names start with.
+    staging: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The chunks of the last row of chunks.
+    files: Vec<ChunkFile>,
+    /// Which one that is.
+    band: Option<u64>,
+    staged: Vec<Move>,
+    /// Files staged since the beginning.
+    count: u64,
+}
+
+/// A staged file and its place in the store.
+type Move = (PathBuf, PathBuf);
+
+/// A chunk in memory, encoded.
+struct ChunkFile {
+    path: PathBuf,
+    /// Whether the store has a file there.
+    exists: bool,
+    changed: bool,
+    /// The file, but for an index at its end.
+    bytes: Vec<u8>,
+    /// Offset and length of each subchunk in `bytes`; of one that is all, without sharding.
+    index: Vec<[u64; 2]>,
+    /// What holes may be filled behind: before it, nobody knows what readers read.
+    frozen: u64,
+    /// What readers of former files may still be reading.
+    retired: Vec<(Instant, [u64; 2])>,
+}
+
+/// What to encode: which subchunk of which chunk, from which rows.
+struct Job {
+    band: u64,
+    column: usize,
+    entry: usize,
+    part: Transfer,
+}
+
+#[pymethods]
+impl Appender {
+    /// Append to the array at `path` of the store in the folder `root`, whose first `rows` rows are
+    /// kept. Files are staged as `staging`-0, `staging`-1, ...
+    #[new]
+    fn new(
+        py: Python<'_>,
+        root: PathBuf,
+        path: &str,
+        rows: u64,
+        staging: PathBuf,
+    ) -> PyResult<Self> {
+        let (stored, kind, _) = pool::compute(py, || array::open(root, path))?;
+        let Kind::Fixed(dtype, _) = &kind else {
+            return Err(Error::Metadata(format!(
+                "{path}: elements of variable length cannot be appended"
+            ))
+            .into());
+        };
+        let regular = stored.chunk_grid().name(ZarrVersion::V3);
+        if regular.as_deref() != Some("regular") || stored.dimensionality() == 0 {
+            return Err(Error::Metadata(format!(
+                "{path}: expected one dimension or more and chunks of one shape to append to"
+            ))
+            .into());
+        }
+        let descr = PyArrayDescr::new(py, dtype)?.unbind();
+        let chunk = stored.chunk_shape(&vec![0; stored.dimensionality()]);
+        let chunk = chunk.map_err(|error| Error::Metadata(error.to_string()))?;
+        let columns = std::iter::zip(stored.shape(), &chunk).skip(1);
+        let columns = columns.map(|(&len, chunk)| len.div_ceil(chunk.get()) as usize);
+        let appender = Self {
+            spec: Spec::new(&stored, kind),
+            columns: columns.collect(),
+            stored,
+            descr,
+            chunk,
+            staging,
+            state: Mutex::default(),
+        };
+        let len = appender.chunk[0];
+        if !rows.is_multiple_of(len.get()) {
+            pool::compute(py, || {
+                let band = rows / len.get();
+                let mut state = appender.state();
+                state.files = appender.files(band, |path| appender.kept(path, rows % len.get()))?;
+                state.band = Some(band);
+                Ok(())
+            })?;
+        }
+        Ok(appender)
+    }
+
+    /// Rows that are encoded at once: those of a subchunk, or of a chunk that has none.
+    #[getter]
+    fn unit_rows(&self) -> u64 {
+        self.unit()[0].get()
+    }
+
+    /// Rows of a shard, or of a chunk without subchunks.
+    #[getter]
+    fn chunk_rows(&self) -> u64 {
+        self.chunk[0].get()
+    }
+
+    /// Encode `rows`, which are rows `start..` of the array: in the place of what was put there
+    /// before, and with fill values behind the last one if that is not the last of a subchunk.
+    ///
+    /// `start` is the first row of a subchunk. After an error nothing has changed, but for files of
+    /// chunks before.
+    fn put(&self, py: Python<'_>, start: u64, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+        let value = Memory::read(rows, self.descr.bind(py))?;
+        let mut expected = self.stored.shape().to_vec();
+        if let (Some(len), Some(&count)) = (expected.first_mut(), value.shape.first()) {
+            *len = count as u64;
+        }
+        value.expect_shape(&expected)?;
+        if !start.is_multiple_of(self.unit_rows()) {
+            return Err(Error::Value(format!(
+                "expected a multiple of {} as the first row, got {start}",
+                self.unit_rows()
+            ))
+            .into());
+        }
+        if value.bytes() == 0 {
+            return Ok(());
+        }
+        Ok(pool::compute(py, || self.encode(start, &value))?)
+    }
+
+    /// Write every chunk that has changed; give all files staged since the last call, synced if
+    /// `sync`, each with its place in the store. They are taken to be moved there.
+    fn stage(&self, py: Python<'_>, sync: bool) -> PyResult<Vec<Move>> {
+        Ok(pool::compute(py, || {
+            let mut state = self.state();
+            self.write(&mut state)?;
+            if sync {
+                state.staged.par_iter().try_for_each(|(staged, _)| {
+                    let file = OpenOptions::new().write(true).open(staged);
+                    file.and_then(|file| file.sync_all())
+                        .map_err(|error| store_error(&staged.display().to_string(), &error))
+                })?;
+            }
+            Ok(std::mem::take(&mut state.staged))
+        })?)
+    }
+}
+
+impl Appender {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unit(&self) -> &[NonZeroU64] {
+        self.spec.unit(&self.chunk).1
+    }
+
+    /// Units per dimension of a chunk.
+    fn grid(&self) -> Vec<u64> {
+        let lengths = std::iter::zip(&self.chunk, self.unit());
+        lengths
+            .map(|(chunk, unit)| chunk.get() / unit.get())
+            .collect()
+    }
+
+    fn encode(&self, start: u64, value: &Memory) -> Result<()> {
+        let options = pool::options();
+        let update = Update {
+            transfer: &Transfer::all(&value.shape),
+            complete: true,
+            value,
+            write_empty_chunks: false,
+        };
+        let (codecs, unit) = self.spec.unit(&self.chunk);
+        let inside: Vec<_> = unit.iter().map(|len| 0..len.get()).collect();
+        let jobs = self.jobs(start, value)?;
+        let encoded: Vec<_> = jobs
+            .par_iter()
+            .with_max_len(1)
+            .map(|job| {
+                let merge = Merge {
+                    region: inside.clone(),
+                    transfer: Some(&job.part),
+                    old: None,
+                };
+                let name = self.path(job.band, job.column).display().to_string();
+                self.spec
+                    .merged(&name, &merge, &update, &options, |unit_values| {
+                        self.spec.encode(codecs, &name, unit_values, unit, &options)
+                    })
+            })
+            .collect::<Result<_>>()?;
+        let mut state = self.state();
+        for (job, bytes) in std::iter::zip(jobs, encoded) {
+            if state.band != Some(job.band) {
+                self.write(&mut state)?;
+                state.files = self.files(job.band, |path| self.fresh(path))?;
+                state.band = Some(job.band);
+            }
+            let file = &mut state.files[job.column];
+            if self.spec.sharding().is_some() {
+                file.put(job.entry, bytes);
+            } else {
+                file.replace(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// The subchunks that rows `start..` meet, in the order of their chunks.
+    fn jobs(&self, start: u64, value: &Memory) -> Result<Vec<Job>> {
+        let len = self.chunk[0].get();
+        let end = start + value.shape[0] as u64;
+        let unit = lengths(self.unit());
+        let grid = self.grid();
+        let mut jobs = Vec::new();
+        for band in start / len..end.div_ceil(len) {
+            let rows = start.max(band * len)..end.min((band + 1) * len);
+            for column in 0..self.columns.iter().product() {
+                let mut dims = vec![shared(rows.clone(), band * len, start)];
+                for (d, i) in (1..).zip(unravel(column, &self.columns)) {
+                    let len = self.chunk[d].get();
+                    let origin = i as u64 * len;
+                    let end = self.stored.shape()[d].min(origin + len);
+                    dims.push(shared(origin..end, origin, 0));
+                }
+                for (indices, part) in Transfer::Grid(dims).cut(&unit)? {
+                    jobs.push(Job {
+                        band,
+                        column,
+                        entry: shard::place(&indices, &grid),
+                        part,
+                    });
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    fn path(&self, band: u64, column: usize) -> PathBuf {
+        let mut chunk = vec![band];
+        chunk.extend(unravel(column, &self.columns).iter().map(|&i| i as u64));
+        self.stored.storage().path(&self.stored.chunk_key(&chunk))
+    }
+
+    /// The files of `band`, made by `file`.
+    fn files(
+        &self,
+        band: u64,
+        file: impl Fn(PathBuf) -> Result<ChunkFile>,
+    ) -> Result<Vec<ChunkFile>> {
+        let columns = 0..self.columns.iter().product();
+        columns
+            .map(|column| file(self.path(band, column)))
+            .collect()
+    }
+
+    /// A chunk without any rows, whatever the store has there.
+    fn fresh(&self, path: PathBuf) -> Result<ChunkFile> {
+        let name = path.display().to_string();
+        let grid = self.grid();
+        let bytes = match self.spec.sharding() {
+            Some(sharding) => sharding.head(&name, &grid)?,
+            None => Vec::new(),
+        };
+        Ok(ChunkFile {
+            exists: path.exists(),
+            path,
+            changed: false,
+            frozen: bytes.len() as u64,
+            bytes,
+            index: vec![MISSING; shard::encoded_len(&grid)?],
+            retired: Vec::new(),
+        })
+    }
+
+    /// A chunk with the first `rows` rows that the store has.
+    fn kept(&self, path: PathBuf, rows: u64) -> Result<ChunkFile> {
+        let mut file = self.fresh(path)?;
+        let Some(sharding) = self.spec.sharding().filter(|_| file.exists) else {
+            return Ok(file); // its one subchunk is encoded anew
+        };
+        let grid = self.grid();
+        let name = file.path.display().to_string();
+        let stored = Source::open(&self.spec, &file.path, &self.chunk)?.bytes()?;
+        (file.bytes, file.index) = sharding.parse(&name, stored, &grid, &pool::options())?;
+        // A row of subchunks lies together, the first dimension being the slowest.
+        let width: u64 = grid.iter().skip(1).product();
+        let kept = rows.div_ceil(self.unit_rows()) * width;
+        file.index[kept as usize..].fill(MISSING);
+        file.frozen = file.bytes.len() as u64;
+        Ok(file)
+    }
+
+    /// Stage the chunks that have changed.
+    fn write(&self, state: &mut State) -> Result<()> {
+        for file in &mut state.files {
+            let stored = file.index.iter().any(|entry| *entry != MISSING);
+            // What is only fill value is not stored, unless to replace something.
+            if !file.changed || !(stored || file.exists) {
+                continue;
+            }
+            let mut staged = self.staging.clone().into_os_string();
+            staged.push(format!("-{}", state.count));
+            let staged = PathBuf::from(staged);
+            let tail = self.finish(file)?;
+            let write = || {
+                let mut out = File::create_new(&staged)?;
+                out.write_all(&file.bytes)?;
+                out.write_all(&tail)
+            };
+            write().map_err(|error| store_error(&staged.display().to_string(), &error))?;
+            state.count += 1;
+            state.staged.push((staged, file.path.clone()));
+            file.changed = false;
+            file.exists = true;
+        }
+        Ok(())
+    }
+
+    /// Put the index into the bytes of `file`, or give it if it belongs behind them.
+    fn finish(&self, file: &mut ChunkFile) -> Result<Vec<u8>> {
+        let Some(sharding) = self.spec.sharding() else {
+            return Ok(Vec::new());
+        };
+        let name = file.path.display().to_string();
+        let index = sharding.encode_index(&name, &file.index, &self.grid(), &pool::options())?;
+        if !sharding.index_first {
+            return Ok(index);
+        }
+        file.bytes[..index.len()].copy_from_slice(&index);
+        Ok(Vec::new())
+    }
+}
+
+impl ChunkFile {
+    /// How long a reader may take between a shard's index and its subchunks.
+    const READERS: Duration = Duration::from_secs(10);
+    /// More are not kept for them.
+    const RETIRED: usize = 64;
+
+    /// Replace all of a chunk.
+    fn replace(&mut self, bytes: Option<Vec<u8>>) {
+        self.changed = true;
+        self.index[0] = bytes
+            .as_ref()
+            .map_or(MISSING, |bytes| [0, bytes.len() as u64]);
+        self.bytes = bytes.unwrap_or_default();
+    }
+
+    /// Put a subchunk into the shard; if it was there before, in a hole if there is one.
+    fn put(&mut self, entry: usize, bytes: Option<Vec<u8>>) {
+        self.changed = true;
+        let before = std::mem::replace(&mut self.index[entry], MISSING);
+        let Some(bytes) = bytes else { return };
+        let len = bytes.len() as u64;
+        let at = if before == MISSING {
+            self.bytes.len() as u64
+        } else {
+            self.retire(before);
+            self.hole(len)
+        };
+        let (start, end) = (at as usize, (at + len) as usize);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[start..end].copy_from_slice(&bytes);
+        self.index[entry] = [at, len];
+    }
+
+    fn retire(&mut self, entry: [u64; 2]) {
+        let retired = &mut self.retired;
+        retired.push((Instant::now(), entry));
+        retired.retain(|(since, _)| since.elapsed() < Self::READERS);
+        retired.drain(..retired.len().saturating_sub(Self::RETIRED));
+    }
+
+    /// The first place for `len` bytes.
+    fn hole(&self, len: u64) -> u64 {
+        let live = self.index.iter().filter(|entry| **entry != MISSING);
+        let mut taken: Vec<_> = live
+            .chain(self.retired.iter().map(|(_, entry)| entry))
+            .collect();
+        taken.sort_unstable();
+        let mut at = self.frozen;
+        for [offset, length] in taken {
+            if at + len <= *offset {
+                break;
+            }
+            at = at.max(offset + length);
+        }
+        at
+    }
+}
+
+/// One dimension of a transfer: indices `range`, of a chunk that starts at `origin` and of values
+/// that start at `start`.
+fn shared(range: Range<u64>, origin: u64, start: u64) -> (Axis, Option<Axis>) {
+    let behind = |origin| Axis::run(range.start - origin..range.end - origin);
+    (behind(origin), Some(behind(start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard() -> ChunkFile {
+        ChunkFile {
+            path: PathBuf::new(),
+            exists: false,
+            changed: false,
+            bytes: Vec::new(),
+            index: vec![MISSING; 4],
+            frozen: 0,
+            retired: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_former_readers_read_stays() {
+        let mut file = shard();
+        file.put(0, Some(vec![1; 10]));
+        let mut former = Vec::new();
+        for round in 0..50_u8 {
+            let entry = 1 + usize::from(round / 20);
+            former.push((file.index.clone(), file.bytes.clone()));
+            file.put(entry, Some(vec![round; 5 + 3 * usize::from(round % 20)]));
+            for (index, bytes) in &former {
+                for [offset, len] in index.iter().filter(|entry| **entry != MISSING) {
+                    let range = *offset as usize..(offset + len) as usize;
+                    assert_eq!(file.bytes[range.clone()], bytes[range]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn holes_are_filled_once_no_reader_can_be_there() {
+        let mut file = shard();
+        for round in 0..1000 {
+            file.put(0, Some(vec![7; 10]));
+            if round % 2 == 0 {
+                file.retired.clear(); // as if time had passed
+            }
+        }
+        assert!(file.bytes.len() <= 30, "{}", file.bytes.len());
+        assert_eq!(file.hole(1000), file.bytes.len() as u64);
+    }
+
+    #[test]
+    fn few_bytes_are_kept_for_readers() {
+        let mut file = shard();
+        for _ in 0..10_000 {
+            file.put(0, Some(vec![7; 10]));
+        }
+        assert!(file.retired.len() == ChunkFile::RETIRED);
+        assert!(
+            file.bytes.len() <= 10 * (ChunkFile::RETIRED + 2),
+            "{}",
+            file.bytes.len()
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_where_unknown_readers_may_read() {
+        let mut file = shard();
+        (file.bytes, file.frozen) = (vec![0; 100], 100);
+        file.index[0] = [90, 5];
+        file.put(0, Some(vec![1; 3]));
+        assert_eq!(file.index[0], [100, 3]);
+    }
+}
