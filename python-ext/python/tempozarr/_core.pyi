@@ -1,6 +1,7 @@
 """The compiled part of tempozarr. Everything that reads, decodes or writes releases the GIL."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -52,6 +53,34 @@ class Array:
 
     def read_objects(self, selection: tuple[Selector, ...]) -> list[str] | list[bytes]:
         """Read an orthogonal selection of a variable-length data type, flat and in C order."""
+
+@final
+class Appender:
+    """Encodes rows for the end of one array into files that are staged, not yet in the store."""
+
+    def __new__(cls, root: str, path: str, rows: int, staging: str) -> Appender:
+        """Append to the array at `path` of the store in `root`, of which `rows` rows are kept.
+
+        Files are staged as `staging`-0, `staging`-1, ...
+        """
+
+    @property
+    def unit_rows(self) -> int:
+        """Rows that are encoded at once: those of a subchunk, or of a chunk that has none."""
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a shard, or of a chunk without subchunks."""
+
+    def put(self, start: int, rows: NDArray[Any]) -> None:
+        """Encode rows `start..` of the array; `start` is the first row of a subchunk.
+
+        They replace what was put there before. Behind the last one are fill values if it is not
+        the last of a subchunk.
+        """
+
+    def stage(self, sync: bool) -> list[tuple[Path, Path]]:
+        """Write what has changed; give the files staged since the last call, and their places."""
 
 @final
 class ChunkPipeline:

@@ -1,0 +1,252 @@
+"""Changes to a store that happen altogether or not at all, by one writer at a time.
+
+New files are written to a staging folder first. To publish them, a journal of all moves is written
+there, the files are moved, and the journal is removed. Whatever kills the process: without a
+journal nothing has happened; with one, whoever opens the store next makes the moves that are left.
+
+The staging folder is inside the folder of an array, where readers of groups do not look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import json
+import os
+import shutil
+import uuid
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tempozarr._errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_STAGING = ".tempozarr"
+_JOURNAL = "journal.json"
+_UNFINISHED = (".new", ".old")
+
+
+class Lock:
+    """The right to write below a folder, which one `Lock` at a time has, in any process.
+
+    The system takes it back from a process that dies.
+
+    Raises
+    ------
+    StoreError
+        If another one has it, or the system has no such locks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if fcntl is None:
+            raise StoreError("writing needs the file locks of Linux or macOS (fcntl.flock)")
+        self._descriptor: int | None = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._close()
+            raise StoreError(
+                f"{folder} is being written by another tempozarr.Writer, in this process or another: "
+                "expected to be the only one. Close that one first"
+            ) from None
+        except BaseException:
+            self._close()
+            raise
+        _locks.add(self)
+
+    def release(self) -> None:
+        """Let others write; again is no error."""
+        if self._descriptor is not None:
+            # Explicitly, for the sake of processes forked from this one.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _leave_locks() -> None:
+    """Leave locks to the parent process: a child that lives on must not keep them."""
+    for lock in list(_locks):
+        lock._close()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
+
+
+class Staging:
+    """Files that will be part of the store in folder `root`, in folder `root / inside`.
+
+    With `sync`, what is published survives a loss of power, else the end of the process only.
+    """
+
+    def __init__(self, root: Path, inside: str, *, sync: bool) -> None:
+        self._root = root
+        self._folder = root / inside / _STAGING
+        self._sync = sync
+        # Names are never used twice: a journal must not find other files than it was written for.
+        self._names = (f"{uuid.uuid4().hex}-{i}" for i in itertools.count())
+        self._folder.mkdir(exist_ok=True)
+
+    def path(self) -> Path:
+        """Path of a new file or folder."""
+        return self._folder / next(self._names)
+
+    def write(self, document: dict[str, Any]) -> Path:
+        """Stage a JSON document."""
+        path = self.path()
+        with path.open("xb") as file:
+            file.write(json.dumps(document, indent=2).encode())
+            if self._sync:
+                file.flush()
+                os.fsync(file.fileno())
+        return path
+
+    def folder(self, document: dict[str, Any]) -> Path:
+        """Stage a folder with that `zarr.json`."""
+        folder = self.path()
+        folder.mkdir()
+        self.write(document).replace(folder / "zarr.json")
+        return folder
+
+    def fill(self, folder: Path, files: Iterable[tuple[Path, Path]]) -> None:
+        """Move staged files to their places in a staged folder."""
+        _make(files)
+        self._sync_folders([folder, *(below for below in folder.rglob("*") if below.is_dir())])
+
+    def publish(self, moves: Iterable[tuple[Path, Path]]) -> None:
+        """Move staged files to their places: all of them, in this order, or none."""
+        moves = list(moves)
+        names = [[old.name, new.relative_to(self._root).as_posix()] for old, new in moves]
+        journal = self.write({"moves": names})
+        self._sync_folders([self._folder])
+        journal = journal.replace(self._folder / _JOURNAL)
+        self._sync_folders([self._folder])
+        _make(moves)
+        self._sync_folders(
+            {above for _, new in moves for above in new.parents if above.is_relative_to(self._root)}
+        )
+        journal.unlink()
+
+    def remove(self) -> None:
+        """Remove the folder and what is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _sync_folders(self, folders: Iterable[Path]) -> None:
+        if self._sync:
+            for folder in folders:
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+
+def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
+    """Make a store of `zarr.json` documents (by path; parents first), in one piece.
+
+    The store that is in its place is removed.
+
+    Returns
+    -------
+    The right to write it.
+
+    Raises
+    ------
+    StoreError
+        If there is something that is no store, or another writer.
+    """
+    root.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(root)
+    before = None
+    if root.exists() and (root.is_file() or any(root.iterdir())):
+        if not any((root / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+            raise StoreError(
+                f"expected a store or nothing at {root}, found something else: remove it, or "
+                "choose another path"
+            )
+        before = Lock(root)
+    new, old = (root.with_name(f".{root.name}.{uuid.uuid4().hex}{end}") for end in _UNFINISHED)
+    new.mkdir()
+    lock = Lock(new)
+    try:
+        for path, document in documents.items():
+            (new / path).mkdir(exist_ok=True)
+            (new / path / "zarr.json").write_text(json.dumps(document, indent=2))
+        if before:
+            root.rename(old)
+        new.rename(root)
+    except BaseException:
+        lock.release()
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists():
+            old.rename(root)
+        raise
+    finally:
+        if before:
+            before.release()
+    shutil.rmtree(old, ignore_errors=True)
+    return lock
+
+
+def _remove_unfinished(root: Path) -> None:
+    """Remove what writers left beside the store that died while they made it."""
+    for end in _UNFINISHED:
+        for left in root.parent.glob(f".{glob.escape(root.name)}.*{end}"):
+            with contextlib.suppress(OSError):
+                lock = Lock(left)
+                shutil.rmtree(left)
+                lock.release()
+
+
+def recover(root: Path, inside: str) -> None:
+    """Finish or forget what a writer that died had staged in `root / inside`; none may be alive.
+
+    Raises
+    ------
+    StoreError
+        If its journal is none.
+    """
+    folder = root / inside / _STAGING
+    if not folder.is_dir():
+        return
+    journal = folder / _JOURNAL
+    with contextlib.suppress(FileNotFoundError):
+        _make(_moves(root, folder, journal))
+        os.sync()
+    shutil.rmtree(folder)
+
+
+def _moves(root: Path, folder: Path, journal: Path) -> list[tuple[Path, Path]]:
+    """Read the moves that are left."""
+    try:
+        moves = [(str(old), str(new)) for old, new in json.loads(journal.read_bytes())["moves"]]
+        if any(Path(old).name != old or ".." in Path(new).parts or Path(new).is_absolute() for old, new in moves):
+            raise ValueError("a move leads out of the store")
+    except (KeyError, TypeError, ValueError) as e:
+        raise StoreError(
+            f"expected the journal of an unfinished flush in {journal}, got something else ({e}). "
+            f"Remove {folder} to go back to the flush before"
+        ) from e
+    return [(folder / old, root / new) for old, new in moves if (folder / old).exists()]
+
+
+def _make(moves: Iterable[tuple[Path, Path]]) -> None:
+    for old, new in moves:
+        new.parent.mkdir(parents=True, exist_ok=True)
+        old.replace(new)

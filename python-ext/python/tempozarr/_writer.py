@@ -1,0 +1,618 @@
+"""`Writer`: rows that are appended to the arrays of a store as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+
+import numpy as np
+
+from tempozarr import _core
+from tempozarr._array import Array, _locate, _node
+from tempozarr._commit import Lock, Staging, create, recover
+from tempozarr._config import size_pool
+from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._plan import Plan, plan
+from tempozarr._progress import Reporter
+from tempozarr.schema import ArraySchema, GroupSchema, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    import zarr
+    from numpy.typing import ArrayLike, NDArray
+
+    from tempozarr._progress import Report
+
+    Schema: TypeAlias = ArraySchema | GroupSchema
+    Layout: TypeAlias = Plan | Mapping[str, tuple[int, int | None]]
+
+_AHEAD = 16 << 20
+"""Bytes of rows that are collected before they are encoded."""
+_AT_ONCE = 64 << 20
+"""Bytes of rows that are encoded at once, if the caller brings so many."""
+
+
+class Writer:
+    """Appends rows to the arrays of a local store, which is a valid zarr v3 store at any moment.
+
+    A context manager: leaving it flushes and closes, also after an error in its block. Rows become
+    visible and durable with `flush`, of all arrays together: a reader or a crash sees all rows of
+    a flush or none. Between two flushes, rows are encoded in the background and wait in files
+    beside the store's. Of a store that is open, readers see the rows of the last flush.
+
+    Memory stays bounded, however many rows come: for each array, two blocks of a few MB, and the
+    encoded bytes of one shard (about 32 MiB, see `tempozarr.plan`).
+
+    Parameters
+    ----------
+    target
+        Path, `file://` URL or `zarr.storage.LocalStore`.
+    schema
+        `tempozarr.schema.GroupSchema`, or an `ArraySchema` for a store that is one array. With
+        mode "a", a store that is there need not be described again.
+    mode
+        "w": start anew, in the place of the zarr store that is there. "a": go on behind the last
+        flush of the store that is there, if there is one. "x": there must be nothing.
+    estimated_rows
+        How many rows there will be, for the layout and the bar.
+    layout
+        A `tempozarr.Plan` for the schema, if the default one for scans is not it; or by path
+        `(rows of a chunk, rows of a shard or None)`. A store that is there keeps its own.
+    consolidate
+        Keep a copy of all metadata in the root, which then changes in one piece. By default if the
+        store that is there has one.
+    sync
+        Whether a flush waits for the disk: it then survives a loss of power, else only the end of
+        the process.
+    progress
+        A function of a `tempozarr.Progress`, or True for a bar (needs tqdm).
+
+    Raises
+    ------
+    StoreError
+        If there is another writer, if the folder cannot be written, or if there is something that
+        is no store.
+    MetadataError
+        If the store that is there is not of the schema; it says where.
+
+    Notes
+    -----
+    One thread at a time appends; others wait. After an error while rows are encoded or stored, the
+    writer is unusable and the store as it was at the last flush: open it again with mode "a".
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | zarr.storage.LocalStore,
+        schema: Schema | None = None,
+        *,
+        mode: str = "w",
+        estimated_rows: int | None = None,
+        layout: Layout | None = None,
+        consolidate: bool | None = None,
+        sync: bool = True,
+        progress: Report = False,
+    ) -> None:
+        if mode not in {"a", "w", "x"}:
+            raise ValueError(f"mode: expected 'a', 'w' or 'x', got {mode!r}")
+        self._root = _folder(target)
+        self._process = os.getpid()
+        self._mutex = threading.Lock()
+        self._report = Reporter(progress, estimated_rows, f"writing {self._root.name}")
+        self._sync = sync
+        self._layout = layout
+        there = _node(self._root) is not None
+        if there and mode == "x":
+            raise StoreError(f"expected nothing at {self._root}, found a store: use mode 'a' or 'w'")
+        with self._failing():
+            if there and mode == "a":
+                self._lock = Lock(self._root)
+            elif schema is None:
+                raise TempozarrError(f"expected a schema for the new store {self._root}, got None")
+            else:
+                self._layout = layout or plan(schema, estimated_rows, path=self._root)
+                self._lock = create(self._root, _new_documents(schema, self._layout))
+            self._executor = ThreadPoolExecutor(1, "tempozarr-writer")
+            self._state = "open"
+            try:
+                self._open(schema, consolidate=consolidate)
+            except BaseException:
+                self._release()
+                raise
+
+    def _open(self, schema: Schema | None, *, consolidate: bool | None) -> None:
+        size_pool()
+        for path, document in _documents(self._root).items():
+            if document["node_type"] == "array":
+                recover(self._root, path)
+        self._documents = _documents(self._root)
+        self._schema = schema or schema_of(self._root)
+        self._arrays, groups = _members(self._schema)
+        _expect_schema(self._root, self._arrays, groups, self._documents)
+        root = self._documents[""]
+        self._saved_attrs = json.dumps(self.attrs)
+        is_consolidated = root.get("consolidated_metadata") is not None
+        self._consolidate = is_consolidated if consolidate is None else consolidate
+        self._unconsolidated = self._consolidate and not is_consolidated
+        self._late: list[tuple[Path, Path]] = []
+        appended = [path for path, array in self._arrays.items() if not array.late]
+        if not appended:
+            raise MetadataError(f"expected a schema with an array to append to, got {self._schema}")
+        self._staging = Staging(self._root, appended[0], sync=self._sync)
+        self._lanes: dict[str, _Lane] = {}
+        self._groups: dict[str, list[_Lane]] = {}
+        for path in appended:
+            lane = _Lane(
+                self._root, path, self._arrays[path], self._staging.path(), self._executor
+            )
+            self._lanes[path] = lane
+            self._groups.setdefault(lane.group, []).append(lane)
+        for group, lanes in self._groups.items():
+            if len({lane.rows for lane in lanes}) > 1:
+                lengths = ", ".join(f"{lane.path} {lane.rows}" for lane in lanes)
+                raise MetadataError(
+                    f"expected as many rows in all arrays of group {group or '/'} of {self._root}, "
+                    f"got {lengths}: make them equal, or call those that are written whole late"
+                )
+
+    @property
+    def schema(self) -> Schema:
+        """What the store holds."""
+        return self._schema
+
+    @property
+    def layout(self) -> Layout | None:
+        """How chunks and shards were chosen; None for a store that was there."""
+        return self._layout
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Attributes of the root, to be changed; stored with the next flush."""
+        attributes: dict[str, Any] = self._documents[""].setdefault("attributes", {})
+        return attributes
+
+    @property
+    def rows(self) -> int:
+        """Rows appended so far, those before this writer included: of the shortest group."""
+        return min(lanes[0].rows for lanes in self._groups.values())
+
+    @property
+    def rows_by_group(self) -> dict[str, int]:
+        """Rows appended so far, by the path of the group ("" is the root)."""
+        return {group: lanes[0].rows for group, lanes in self._groups.items()}
+
+    @property
+    def flushed_rows(self) -> int:
+        """Rows that readers see: of the shortest group."""
+        return min(lane.flushed for lane in self._lanes.values())
+
+    @overload
+    def append(self, rows: Mapping[str, ArrayLike], /) -> None: ...
+    @overload
+    def append(self, rows: ArrayLike, /) -> None: ...
+    def append(self, rows: Any, /) -> None:
+        """Append rows to all arrays of a group, or of several.
+
+        Parameters
+        ----------
+        rows
+            By the path of the array (`"book"`, `"mid/raw"`): arrays of shape `(n, *row_shape)` and
+            of the data type of the schema, with the same n within a group. What is no numpy array
+            is converted. In a store that is one array, just its rows.
+
+        Raises
+        ------
+        KeyError
+            If there is no such array, or an array of the group is missing.
+        TypeError, ValueError
+            If a data type or a shape is another, or a value does not fit the stored type. Nothing
+            has been appended then.
+        CodecError, StoreError
+            If rows, of this call or of one before, cannot be encoded or stored.
+        TempozarrError
+            If the writer is closed or has failed before.
+        """
+        with self._mutex:
+            self._check_usable()
+            taken = self._checked(rows)
+            with self._failing():
+                for lane, array in taken:
+                    lane.take(array)
+            self._report(self.rows)
+
+    def write_late(self, name: str, array: ArrayLike) -> None:
+        """Write all of an array that the schema calls `late`; visible from the next flush on.
+
+        Parameters
+        ----------
+        name
+            Path of the array.
+        array
+            Values of shape `(n, *row_shape)`, any n, of the data type of the schema.
+
+        Raises
+        ------
+        KeyError
+            If the schema has no such array.
+        ValueError, TypeError
+            As for `append`; and if the array has been written before.
+        """
+        with self._mutex:
+            self._check_usable()
+            schema = self._arrays.get(name)
+            if schema is None or not schema.late:
+                late = [path for path, array in self._arrays.items() if array.late]
+                raise KeyError(
+                    f"expected an array that the schema calls late, of {late}, got {name!r}: "
+                    f"declare ArraySchema(name={name!r}, ..., late=True)"
+                )
+            if name in self._documents:
+                raise ValueError(f"{name} has been written: a late array is written once")
+            values = _checked(name, array, schema.numpy_dtype, schema.row_shape)
+            with self._failing():
+                layout = plan(schema, len(values), path=self._root)[""]
+                self._documents[name] = schema.metadata(
+                    len(values), layout.chunk_rows, layout.shard_rows
+                )
+                folder = self._staging.folder(self._documents[name])
+                appender = _core.Appender(str(folder), "", 0, str(self._staging.path()))
+                step = layout.shard_rows or layout.chunk_rows
+                for start in range(0, len(values), step):
+                    appender.put(start, values[start : start + step])
+                self._staging.fill(folder, appender.stage(self._sync))
+                self._late.append((folder, self._root / name))
+
+    def flush(self) -> None:
+        """Make all rows appended so far, late arrays and attributes visible, and durable.
+
+        Raises
+        ------
+        CodecError, StoreError
+            If that does not succeed: nothing of it is visible then.
+        TempozarrError
+            If the writer is closed or has failed before.
+        """
+        with self._mutex:
+            self._check_usable()
+            with self._failing():
+                self._flush()
+            self._report(self.rows, now=True)
+
+    def close(self) -> None:
+        """Flush, and let other writers in. Again is no error; after a failure nothing is flushed."""
+        if self._state == "closed":
+            return
+        try:
+            if self._state == "open":
+                self.flush()
+        finally:
+            self._release()
+            self._report.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<tempozarr.Writer {self._root}: {self.rows} rows, {self._state}>"
+
+    def _flush(self) -> None:
+        size_pool()
+        moves: list[tuple[Path, Path]] = []
+        for lane in self._lanes.values():
+            moves += lane.stage(sync=self._sync)
+        moves += self._late
+        changed = [path for path, lane in self._lanes.items() if lane.rows != lane.flushed]
+        for path in changed:
+            self._documents[path]["shape"][0] = self._lanes[path].rows
+        attrs = json.dumps(self.attrs)
+        stale = self._consolidate and (self._unconsolidated or changed or self._late)
+        if stale or attrs != self._saved_attrs:
+            if self._consolidate:
+                self._documents[""]["consolidated_metadata"] = _consolidated(self._documents)
+            changed = [*filter(None, changed), ""]  # the root changes last
+        for path in changed:
+            document = self._staging.write(self._documents[path])
+            moves.append((document, self._root / path / "zarr.json"))
+        if moves:
+            self._staging.publish(moves)
+        for lane in self._lanes.values():
+            lane.flushed = lane.rows
+        self._late = []
+        self._unconsolidated = False
+        self._saved_attrs = attrs
+
+    def _checked(self, rows: Any) -> list[tuple[_Lane, NDArray[Any]]]:
+        """Check rows for lanes, all of them before any is taken."""
+        if isinstance(self._schema, ArraySchema):
+            rows = {"": rows}
+        elif not isinstance(rows, Mapping):
+            raise TypeError(
+                f"expected rows by array, such as {{{next(iter(self._lanes))!r}: rows}}, "
+                f"got {type(rows).__name__}"
+            )
+        taken = []
+        counts: dict[str, list[int]] = {}
+        for path, values in rows.items():
+            lane = self._lanes.get(path)
+            if lane is None:
+                raise KeyError(f"expected rows of {', '.join(self._lanes)}, got {path!r}")
+            checked = lane.check(values)
+            taken.append((lane, checked))
+            counts.setdefault(lane.group, []).append(len(checked))
+        for group, lengths in counts.items():
+            lanes = self._groups[group]
+            if len(lengths) < len(lanes):
+                missing = [lane.path for lane in lanes if lane.path not in rows]
+                raise KeyError(
+                    f"expected rows of all arrays of group {group or '/'}, got none of "
+                    + ", ".join(missing)
+                )
+            if lengths.count(lengths[0]) < len(lengths):
+                raise ValueError(
+                    f"expected as many rows of all arrays of group {group or '/'}, got "
+                    + ", ".join(f"{lane.path} {len(rows[lane.path])}" for lane in lanes)
+                )
+        return taken
+
+    def _check_usable(self) -> None:
+        if self._process != os.getpid():
+            raise TempozarrError("expected the process that made this writer, got one forked from it")
+        if self._state != "open":
+            raise TempozarrError(
+                f"expected an open writer, got one that is {self._state}: open the store again "
+                f"with mode='a' to go on behind row {self.flushed_rows}"
+            )
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Give up after an error: some arrays may have rows that others have not."""
+        try:
+            yield
+        except BaseException as e:
+            self._state = "failed"
+            if isinstance(e, OSError) and not isinstance(e, StoreError):
+                raise StoreError(f"cannot write {self._root}: {e}") from e
+            raise
+
+    def _release(self) -> None:
+        self._state = "closed"
+        self._executor.shutdown()
+        if self._process == os.getpid():
+            if hasattr(self, "_staging"):
+                self._staging.remove()
+            self._lock.release()
+
+
+class _Lane:
+    """The rows of one array on their way: collected in a block while the last one is encoded."""
+
+    def __init__(
+        self,
+        root: Path,
+        path: str,
+        schema: ArraySchema,
+        staging: Path,
+        executor: ThreadPoolExecutor,
+    ) -> None:
+        stored = Array(str(root), path)
+        self.path = path
+        self.group = path.rpartition("/")[0]
+        self.rows = self.flushed = len(stored)
+        self._schema = schema
+        self._dtype = stored.dtype
+        self._row_shape = stored.shape[1:]
+        self._narrow = _narrowed(schema)
+        self._executor = executor
+        self._appender = _core.Appender(str(root), path, self.rows, str(staging))
+        self._unit = self._appender.unit_rows
+        unit_bytes = max(1, self._unit * schema.row_nbytes)
+        units = max(min(os.cpu_count() or 1, _AT_ONCE // unit_bytes), _AHEAD // unit_bytes, 1)
+        self._block = np.empty((units * self._unit, *self._row_shape), self._dtype)
+        self._other = np.empty_like(self._block)
+        self._job: Future[None] | None = None
+        # Rows that the block begins with, and has.
+        self._start = self.rows - self.rows % self._unit
+        self._count = self.rows - self._start
+        if self._count:
+            self._block[: self._count] = stored[self._start :]
+
+    def check(self, rows: Any) -> NDArray[Any]:
+        """Give rows as an array that can be taken."""
+        array = _checked(self.path, rows, self._dtype, self._row_shape)
+        if self._narrow is not None:
+            _check_fits(self.path, array, self._narrow)
+        return array
+
+    def take(self, rows: NDArray[Any]) -> None:
+        """Take rows that have been checked."""
+        taken = 0
+        while taken < len(rows):
+            left = len(rows) - taken
+            if self._count == 0 and left >= len(self._block):
+                # Straight from the caller's memory.
+                most = max(_AT_ONCE // self._schema.row_nbytes // self._unit * self._unit, len(self._block))
+                count = min(left // self._unit * self._unit, most)
+                self._wait()
+                self._appender.put(self._start, rows[taken : taken + count])
+                self._start += count
+            else:
+                count = min(left, len(self._block) - self._count)
+                self._block[self._count : self._count + count] = rows[taken : taken + count]
+                self._count += count
+                if self._count == len(self._block):
+                    self._hand_over()
+            taken += count
+        self.rows += taken
+
+    def stage(self, *, sync: bool) -> list[tuple[Path, Path]]:
+        """Encode what is left; give all files of the rows taken since the last time."""
+        self._wait()
+        if self.rows != self.flushed and self._count:
+            self._appender.put(self._start, self._block[: self._count])
+            # A unit that is not complete is encoded again when it has more rows.
+            whole = self._count - self._count % self._unit
+            self._block[: self._count - whole] = self._block[whole : self._count]
+            self._start += whole
+            self._count -= whole
+        return self._appender.stage(sync)
+
+    def _hand_over(self) -> None:
+        self._wait()
+        self._job = self._executor.submit(self._appender.put, self._start, self._block)
+        self._start += self._count
+        self._count = 0
+        self._block, self._other = self._other, self._block
+
+    def _wait(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.result()
+
+
+def _folder(target: Any) -> Path:
+    """Folder of a store that may not exist yet."""
+    if "zarr" in sys.modules:
+        from zarr.abc.store import Store
+        from zarr.storage import LocalStore
+
+        if isinstance(target, Store):
+            if type(target) is not LocalStore or target.read_only:
+                raise TempozarrError(
+                    f"expected a path or a zarr LocalStore that is not read-only, got {target!r}"
+                )
+            target = target.root
+    root, _ = _locate(target)
+    return Path(root).resolve()
+
+
+def _documents(root: Path, path: str = "") -> dict[str, dict[str, Any]]:
+    """Metadata of the array or group at a path, and of all below it, by path."""
+    node = _node(root / path)
+    if node is None:
+        return {}
+    kind, document = node
+    if document.get("zarr_format") != 3:  # noqa: PLR2004
+        raise MetadataError(
+            f"expected zarr v3 at {root / path}, found v{document.get('zarr_format')}: "
+            "tempozarr.copy makes a v3 store of it"
+        )
+    documents = {path: document}
+    if kind == "group":
+        for child in sorted((root / path).iterdir()):
+            if child.is_dir():
+                documents |= _documents(root, f"{path}/{child.name}".lstrip("/"))
+    return documents
+
+
+def _members(schema: Schema) -> tuple[dict[str, ArraySchema], dict[str, GroupSchema]]:
+    """Arrays and groups of a schema by path."""
+    if isinstance(schema, ArraySchema):
+        return {"": schema}, {}
+    return dict(schema.walk()), dict(schema.walk_groups())
+
+
+def _new_documents(schema: Schema, layout: Layout) -> dict[str, dict[str, Any]]:
+    arrays, groups = _members(schema)
+    documents = {path: group.metadata() for path, group in groups.items()}
+    for path, array in arrays.items():
+        if not array.late:
+            planned = layout[path]
+            chunk_rows, shard_rows = (
+                planned
+                if isinstance(planned, tuple)
+                else (planned.chunk_rows, planned.shard_rows)
+            )
+            documents[path] = array.metadata(0, chunk_rows, shard_rows)
+    return documents
+
+
+def _expect_schema(
+    root: Path,
+    arrays: Mapping[str, ArraySchema],
+    groups: Mapping[str, GroupSchema],
+    documents: Mapping[str, dict[str, Any]],
+) -> None:
+    """Refuse a store that is not of the schema."""
+    problems = []
+    for path in groups:
+        if documents.get(path, {}).get("node_type") != "group":
+            problems.append(f"{path or '/'}: expected a group, the store has none there")
+    for path, array in arrays.items():
+        if path in documents:
+            problems += array.differences(documents[path])
+        elif not array.late:
+            problems.append(f"{path}: expected an array, the store has none there")
+    for path, document in documents.items():
+        unknown = document["node_type"] == "array" and path not in arrays
+        if unknown and path.rpartition("/")[0] in groups:
+            problems.append(f"{path}: the store has that array, the schema has not")
+    if problems:
+        raise MetadataError("\n  ".join([f"the store {root} is not of the schema:", *problems]))
+
+
+def _consolidated(documents: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Metadata of everything below the root, as zarr-python keeps it there."""
+    below = {path: document for path, document in sorted(documents.items()) if path}
+    return {"kind": "inline", "must_understand": False, "metadata": below}
+
+
+def _checked(
+    path: str, rows: Any, dtype: np.dtype[Any], row_shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """Give rows as an array of that type and shape, in native byte order."""
+    where = path or "rows"
+    array = rows if isinstance(rows, np.ndarray) else np.asarray(rows, _list_dtype(rows, dtype))
+    if array.dtype != dtype:
+        if array.dtype.newbyteorder("=") != dtype:
+            raise TypeError(
+                f"{where}: expected data type {dtype}, got {array.dtype}: "
+                f"convert them, if that loses nothing, with .astype({dtype.name!r})"
+            )
+        array = array.astype(dtype)
+    if array.ndim == 0 or array.shape[1:] != row_shape:
+        expected = ", ".join(["n", *map(str, row_shape)]) + ("" if row_shape else ",")
+        raise ValueError(f"{where}: expected rows of shape ({expected}), got {array.shape}")
+    return array
+
+
+def _list_dtype(rows: Any, dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """Data type to read what is no array in: lists have none, others have theirs."""
+    return None if hasattr(rows, "__array__") else dtype
+
+
+def _narrowed(schema: ArraySchema) -> np.iinfo[Any] | None:
+    """Limits of the integers that values are stored as, where those are narrower."""
+    first = schema.codecs[0]
+    if first["name"] != "numcodecs.astype":
+        return None
+    target = np.dtype(first["configuration"]["encode_dtype"])  # type: ignore[index, call-overload, arg-type]
+    return np.iinfo(target) if target.kind in "iu" else None
+
+
+def _check_fits(path: str, rows: NDArray[Any], limits: np.iinfo[Any]) -> None:
+    """Refuse values that the stored type does not hold, before rows are taken."""
+    # Fractions are cut off; a comparison with NaN is False.
+    fits = (rows > int(limits.min) - 1) & (rows < int(limits.max) + 1)
+    if not fits.all():
+        place = tuple(int(i) for i in np.argwhere(~fits)[0])
+        raise ValueError(
+            f"{path or 'rows'}: expected values that fit {limits.dtype}, as which they are stored, "
+            f"got {rows[place]} at {list(place)}"
+        )

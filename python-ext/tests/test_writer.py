@@ -1,0 +1,560 @@
+"""`tempozarr.Writer`: what is appended is what every reader reads, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from zarr.storage import LocalStore, MemoryStore
+
+import tempozarr
+from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer
+from tempozarr.codecs import TemporalXOR
+from tempozarr.schema import ArraySchema, GroupSchema
+
+pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+
+BOOK = ArraySchema(name="book", dtype="float32", row_shape=(5, 3), float16=True)
+TIME = ArraySchema(name="time", dtype="int64", dimension_names=("row",))
+MID = ArraySchema(name="raw", dtype="float64")
+SCHEMA = GroupSchema(arrays=[BOOK, TIME], groups=[GroupSchema(name="mid", arrays=[MID])])
+# Small: rows of a chunk, rows of a shard.
+LAYOUT = {"book": (8, 32), "time": (16, None), "mid/raw": (4, 12)}
+
+
+def rows(start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """Rows `start..stop` of each array, which float16 holds."""
+    i = np.arange(start, stop)
+    book = (i[:, None] * 31 + np.arange(15)) % 2048
+    return {
+        "book": book.reshape(-1, 5, 3).astype("f4"),
+        "time": i**2,
+        "mid/raw": np.sin(i),
+    }
+
+
+def check(store: Path, count: int) -> None:
+    """Compare everything with what must be there, by two readers."""
+    expected = rows(0, count)
+    group, other = tempozarr.open_group(store), zarr.open_group(store, mode="r")
+    for path, values in expected.items():
+        for found in (group[path][...], other[path][...]):  # type: ignore[index]
+            assert found.dtype == values.dtype
+            np.testing.assert_array_equal(found, values)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store.zarr"
+
+
+def test_each_flush_is_visible_and_what_comes_after_is_not(store: Path) -> None:
+    count = 0
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        check(store, 0)
+        for more in (1, 7, 0, 8, 100, 3, 32, 64, 5):
+            writer.append(rows(count, count + more))
+            check(store, count)
+            count += more
+            assert (writer.rows, writer.flushed_rows) == (count, count - more)
+            writer.flush()
+            assert writer.flushed_rows == count
+            check(store, count)
+        writer.append(rows(count, count + 9))
+    check(store, count + 9)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.booleans(), st.booleans()), max_size=8),
+    st.sampled_from([(1, None), (3, None), (8, None), (1, 4), (8, 16), (5, 35)]),
+)
+def test_any_sequence_of_appends(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[int, bool, bool]],
+    layout: tuple[int, int | None],
+) -> None:
+    store = tmp_path_factory.mktemp("any") / "store"
+    count = 0
+    writer = Writer(store, SCHEMA, layout=dict.fromkeys(LAYOUT, layout), sync=False)
+    for more, flush, reopen in steps:
+        writer.append(rows(count, count + more))
+        count += more
+        if flush:
+            writer.flush()
+            check(store, count)
+        if reopen:
+            writer.close()
+            writer = Writer(store, SCHEMA if flush else None, mode="a", sync=False)
+            assert writer.rows == count
+    writer.close()
+    check(store, count)
+    assert not list(store.rglob(".tempozarr"))
+
+
+def test_the_same_rows_make_the_same_store(tmp_path: Path) -> None:
+    with Writer(tmp_path / "at once", SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 333))
+    with Writer(tmp_path / "bit by bit", SCHEMA, layout=LAYOUT) as writer:
+        for i in range(333):
+            writer.append(rows(i, i + 1))
+    assert files(tmp_path / "at once") == files(tmp_path / "bit by bit")
+
+
+def test_zarr_python_writes_the_same_arrays(store: Path, tmp_path: Path) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 100))
+    for path, values in rows(0, 100).items():
+        document = json.loads((store / path / "zarr.json").read_text())
+        copy = tmp_path / "copy" / path
+        copy.mkdir(parents=True)
+        (copy / "zarr.json").write_text(json.dumps(document))
+        array = zarr.open_array(copy, mode="r+")
+        array[...] = values
+        ours, theirs = files(store / path), files(copy)
+        assert ours.keys() == theirs.keys()
+        if array.shards is None:  # zarr-python orders subchunks in another way
+            assert {k: v for k, v in ours.items() if "c/" in k} == {
+                k: v for k, v in theirs.items() if "c/" in k
+            }
+
+
+@pytest.mark.parametrize("index_location", ["start", "end"])
+def test_arrays_of_zarr_python_are_continued(store: Path, index_location: Any) -> None:
+    data = np.arange(700 * 7 * 2, dtype="f8").reshape(700, 7, 2)
+    create = {"shape": (0, 7, 2), "dtype": "f8", "fill_value": 5}
+    group = zarr.create_group(store, attributes={"who": "zarr-python"})
+    arrays = [
+        group.create_array("plain", chunks=(16, 3, 2), **create),
+        group.create_array(
+            "sharded",
+            chunks=(4, 2, 1),
+            shards={"shape": (16, 4, 2), "index_location": index_location},
+            filters=[TemporalXOR()],
+            **create,
+        ),
+        group.create_array("dots", chunks=(16, 7, 2), chunk_key_encoding="v2", **create),
+    ]
+    for array in arrays:
+        array.append(data[:27])
+    zarr.consolidate_metadata(store)
+    count = 27
+    for more in (1, 3, 200):
+        with Writer(store, mode="a") as writer:
+            for _ in range(3):
+                new = data[count : count + more]
+                writer.append({name: new for name in ("plain", "sharded", "dots")})
+                writer.flush()
+                count += more
+                for opened in (zarr.open_consolidated(store), tempozarr.open_group(store)):
+                    for name in ("plain", "sharded", "dots"):
+                        found = opened[name]
+                        assert found.shape == (count, 7, 2)  # type: ignore[union-attr]
+                        np.testing.assert_array_equal(found[...], data[:count])  # type: ignore[index]
+    assert tempozarr.open_group(store).attrs == {"who": "zarr-python"}
+    for array in (zarr.open_group(store, mode="r+")[n] for n in ("plain", "sharded", "dots")):
+        array.append(data[count:])  # type: ignore[union-attr]
+        np.testing.assert_array_equal(array[...], data)  # type: ignore[index]
+
+
+def test_rows_that_zarr_python_cut_off_do_not_come_back(store: Path) -> None:
+    with Writer(store, MID, layout={"": (4, 16)}) as writer:
+        writer.append(np.arange(30.0))
+    zarr.open_array(store, mode="r+").resize((6,))
+    with Writer(store, mode="a") as writer:
+        writer.append(np.full(1, -1.0))
+    zarr.open_array(store, mode="r+").resize((30,))
+    expected = np.zeros(30)
+    expected[:7] = [0, 1, 2, 3, 4, 5, -1]
+    np.testing.assert_array_equal(tempozarr.open_array(store)[...], expected)
+
+
+def test_one_array_is_a_store(store: Path) -> None:
+    with Writer(store, MID) as writer:
+        writer.append([1.0, 2.0])
+        writer.append([])
+        writer.attrs["unit"] = "m"
+    with Writer(LocalStore(store), mode="a") as writer:
+        writer.append(np.array([3], ">f8"))
+    array = tempozarr.open_array(store)
+    assert (list(array), array.attrs) == ([1, 2, 3], {"unit": "m"})
+
+
+def test_every_data_type(store: Path) -> None:
+    kinds = "bool i1 u2 i4 u8 f2 f4 f8 c8 c16 M8[ns] m8[s] S5 U3".split()
+    schema = GroupSchema(
+        arrays=[ArraySchema(name=f"a{i}", dtype=kind, row_shape=(2,)) for i, kind in enumerate(kinds)]
+    )
+    data = {f"a{i}": np.arange(66).astype("i8").astype(kind).reshape(33, 2) for i, kind in enumerate(kinds)}
+    with Writer(store, schema, layout=dict.fromkeys(data, (4, 8))) as writer:
+        for i in range(0, 33, 5):
+            writer.append({name: values[i : i + 5] for name, values in data.items()})
+    for opened in (tempozarr.open_group(store), zarr.open_group(store, mode="r")):
+        for name, values in data.items():
+            assert opened[name][...].tobytes() == values.tobytes()  # type: ignore[index]
+
+
+def test_groups_have_their_own_lengths(store: Path) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        data = rows(0, 20)
+        writer.append({"mid/raw": data.pop("mid/raw")})
+        writer.append({name: values[:6] for name, values in data.items()})
+        assert writer.rows_by_group == {"": 6, "mid": 20}
+        assert writer.rows == 6
+    with Writer(store, mode="a") as writer:
+        assert writer.rows_by_group == {"": 6, "mid": 20}
+
+
+def test_late_arrays(store: Path) -> None:
+    mean = ArraySchema(name="mean", dtype="float32", row_shape=(3,), late=True)
+    schema = SCHEMA.model_copy(update={"arrays": (*SCHEMA.arrays, mean)})
+    values = np.arange(3000, dtype="f4").reshape(1000, 3)
+    with Writer(store, schema, layout=LAYOUT, consolidate=True) as writer:
+        writer.append(rows(0, 10))
+        with pytest.raises(TypeError, match=r"mean: expected data type float32, got float64"):
+            writer.write_late("mean", values.astype("f8"))
+        writer.write_late("mean", values)
+        assert "mean" not in tempozarr.open_group(store)
+        with pytest.raises(ValueError, match="a late array is written once"):
+            writer.write_late("mean", values)
+        with pytest.raises(KeyError, match="that the schema calls late"):
+            writer.write_late("book", values)
+        with pytest.raises(KeyError, match="expected rows of book, time, mid/raw, got 'mean'"):
+            writer.append({"mean": values})
+    check(store, 10)
+    np.testing.assert_array_equal(tempozarr.open_group(store)["mean"][...], values)  # type: ignore[index]
+    np.testing.assert_array_equal(zarr.open_consolidated(store)["mean"][...], values)  # type: ignore[index]
+    with Writer(store, schema, mode="a") as writer, pytest.raises(ValueError, match="written once"):
+        writer.write_late("mean", values)
+
+
+def test_consolidated_metadata_changes_in_one_piece(store: Path) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT, consolidate=True) as writer:
+        writer.append(rows(0, 10))
+    with Writer(store, mode="a") as writer:
+        writer.append(rows(10, 23))
+    group = zarr.open_consolidated(store)
+    assert group["mid/raw"].shape == group["book"].shape[:1] == (23,)  # type: ignore[union-attr]
+    assert sorted(group["mid"].array_keys()) == ["raw"]  # type: ignore[union-attr]
+    theirs = zarr.consolidate_metadata(store)
+    assert theirs.metadata.consolidated_metadata == group.metadata.consolidated_metadata
+
+
+def test_xarray_sees_coordinates(store: Path) -> None:
+    xarray = pytest.importorskip("xarray") if sys.version_info < (3, 12) else __import__("xarray")
+    schema = GroupSchema(
+        arrays=[
+            ArraySchema(name="time", dtype="M8[ns]", dimension_names=["time"]),
+            ArraySchema(name="x", dtype="f4", row_shape=(2,), dimension_names=["time", "side"]),
+        ]
+    )
+    with Writer(store, schema) as writer:
+        time = np.arange(5).astype("M8[ns]")
+        writer.append({"time": time, "x": np.ones((5, 2), "f4")})
+    data = xarray.open_zarr(store, consolidated=False)
+    assert list(data.coords) == ["time"]
+    assert data.x.sel(time=time[2]).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        ({"book": rows(0, 3)["book"]}, KeyError, "of all arrays of group /, got none of time"),
+        ({"time": rows(0, 3)["time"]}, KeyError, "of all arrays of group /, got none of book"),
+        (rows(0, 3) | {"other": 1}, KeyError, "expected rows of book, time, mid/raw, got 'other'"),
+        (rows(0, 3) | {"time": np.zeros(2, "i8")}, ValueError, "got book 3, time 2"),
+        (rows(0, 3) | {"time": np.zeros(3)}, TypeError, "time: expected data type int64, got float64"),
+        (rows(0, 3) | {"time": [1, "x", 2]}, ValueError, "invalid literal"),
+        (rows(0, 3) | {"time": np.zeros((3, 1), "i8")}, ValueError, r"shape \(n,\), got \(3, 1\)"),
+        (
+            rows(0, 3) | {"book": np.zeros((5, 3), "f4")},
+            ValueError,
+            r"book: expected rows of shape \(n, 5, 3\), got \(5, 3\)",
+        ),
+        ([1, 2], TypeError, "expected rows by array, such as {'book': rows}, got list"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_before_any_is_taken(
+    store: Path, bad: Any, error: type[Exception], message: str
+) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 7))
+        with pytest.raises(error, match=message):
+            writer.append(bad)
+        assert writer.rows_by_group == {"": 7, "mid": 7}
+        writer.append(rows(7, 30))
+    check(store, 30)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored", "bad"),
+    [("f8", "int16", np.nan), ("f8", "int16", 32768.0), ("i8", "uint8", -1), ("f4", "int32", 2.0**31)],
+)
+def test_values_that_a_cast_cannot_hold(store: Path, dtype: str, stored: str, bad: float) -> None:
+    astype = {"encode_dtype": stored, "decode_dtype": np.dtype(dtype).name}
+    codecs = [{"name": "numcodecs.astype", "configuration": astype}, "zstd"]
+    schema = ArraySchema(name="a", dtype=dtype, row_shape=(2,), codecs=codecs)
+    with Writer(store, schema) as writer:
+        writer.append(np.ones((3, 2), dtype))
+        values = np.ones((4, 2), dtype)
+        values[2, 1] = bad
+        with pytest.raises(ValueError, match=rf"fit {stored}, as which .*, got .* at \[2, 1\]"):
+            writer.append(values)
+        writer.append(np.ones((4, 2), dtype))
+    assert tempozarr.open_array(store).shape == (7, 2)
+
+
+def test_what_fails_to_encode_leaves_the_last_flush(store: Path) -> None:
+    # Differences that do not fit are seen by the encoder alone.
+    delta = {"name": "numcodecs.delta", "configuration": {"dtype": "<i8", "astype": "|i1"}}
+    schema = ArraySchema(name="a", dtype="i8", codecs=[delta, "zstd"])
+    with Writer(store, schema, layout={"": (4, 8)}) as writer:
+        writer.append(np.arange(10))
+        writer.flush()
+        before = files(store / "c")
+        writer.append([10, 1000])
+        with pytest.raises(CodecError, match="delta"):
+            writer.flush()
+        with pytest.raises(TempozarrError, match="got one that is failed.* behind row 10"):
+            writer.append([1])
+    assert files(store / "c") == before
+    with Writer(store, mode="a") as writer:
+        writer.append([10, 11])
+    assert list(tempozarr.open_array(store)) == list(range(12))
+
+
+def test_one_writer_at_a_time(store: Path) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 5))
+        for mode in ("a", "w"):
+            with pytest.raises(StoreError, match="is being written by another tempozarr.Writer"):
+                Writer(store, SCHEMA, mode=mode)
+        program = f"import tempozarr; tempozarr.Writer({str(store)!r}, mode='a')"
+        other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert "is being written by another tempozarr.Writer" in other.stderr
+    check(store, 5)
+    Writer(store, mode="a").close()
+
+
+def test_modes(store: Path) -> None:
+    with pytest.raises(ValueError, match="mode: expected 'a', 'w' or 'x', got 'r'"):
+        Writer(store, SCHEMA, mode="r")
+    with pytest.raises(TempozarrError, match="expected a schema for the new store"):
+        Writer(store, mode="a")
+    assert not store.exists()
+    with Writer(store, SCHEMA, mode="a", layout=LAYOUT) as writer:
+        writer.append(rows(0, 5))
+    with pytest.raises(StoreError, match="expected nothing at .*, found a store"):
+        Writer(store, SCHEMA, mode="x")
+    check(store, 5)
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 3))
+    check(store, 3)
+    assert [path.name for path in store.parent.iterdir()] == ["store.zarr"]
+
+
+def test_folders_that_are_no_stores_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for mode in ("a", "w", "x"):
+        with pytest.raises(StoreError, match="expected a store or nothing at .*, found something else"):
+            Writer(tmp_path, SCHEMA, mode=mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(TempozarrError, match="a path or a zarr LocalStore"):
+        Writer(MemoryStore(), SCHEMA)  # type: ignore[arg-type]
+
+
+def test_another_schema_is_refused(store: Path) -> None:
+    Writer(store, SCHEMA, layout=LAYOUT).close()
+    before = files(store)
+    other = GroupSchema(
+        arrays=[
+            ArraySchema(name="book", dtype="float32", row_shape=(5, 2)),
+            ArraySchema(name="new", dtype="int64"),
+        ],
+        groups=[GroupSchema(name="mid", arrays=[MID]), GroupSchema(name="more")],
+    )
+    with pytest.raises(MetadataError) as caught:
+        Writer(store, other, mode="a")
+    message = str(caught.value)
+    for part in (
+        "book: row_shape: expected [5, 2], the store has [5, 3]",
+        "book: codecs: expected",
+        "new: expected an array, the store has none there",
+        "time: the store has that array, the schema has not",
+        "more: expected a group, the store has none there",
+    ):
+        assert part in message
+    assert files(store) == before
+    Writer(store, SCHEMA, mode="a").close()
+
+
+def test_unequal_lengths_are_refused(store: Path) -> None:
+    group = zarr.create_group(store)
+    for name, length in (("a", 3), ("b", 4)):
+        group.create_array(name, shape=(length,), dtype="i4", chunks=(2,))
+    with pytest.raises(MetadataError, match="as many rows in all arrays of group / .*a 3, b 4"):
+        Writer(store, mode="a")
+
+
+def test_zarr_v2_is_refused(store: Path) -> None:
+    zarr.create_array(store, shape=(3,), dtype="i4", zarr_format=2)
+    with pytest.raises(MetadataError, match="expected zarr v3 at .*tempozarr.copy makes"):
+        Writer(store, mode="a")
+
+
+def limited(program: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own; as a user without privileges, if this one has any."""
+    user: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=cwd, check=False, **user
+    )
+
+
+def test_a_full_disk_leaves_the_last_flush(store: Path) -> None:
+    with Writer(store, MID) as writer:
+        writer.append(np.arange(1000.0))
+    program = f"""
+import resource, numpy as np, tempozarr
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # of a file: as a full disk
+with tempozarr.Writer({str(store)!r}, mode="a") as writer:
+    writer.append(np.random.default_rng(0).random(100_000))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "StoreError" in done.stderr
+    assert "File too large" in done.stderr
+    np.testing.assert_array_equal(tempozarr.open_array(store)[...], np.arange(1000.0))
+    with Writer(store, mode="a") as writer:
+        assert writer.rows == 1000
+    assert not list(store.rglob(".tempozarr"))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "ok").mkdir()
+    Writer(folder / "there", MID).close()
+    for path in (tmp_path, *tmp_path.parents):
+        if path.owner() == tmp_path.owner() and path != Path("/tmp"):
+            path.chmod(0o755)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        program = """
+import tempozarr
+for name, mode in (("new", "w"), ("there", "a"), ("there", "w")):
+    try:
+        tempozarr.Writer(name, tempozarr.schema.ArraySchema(name="a", dtype="f8"), mode=mode)
+    except tempozarr.StoreError as e:
+        print("refused:", e)
+"""
+        done = limited(program, cwd=folder)
+        assert done.stdout.count("Permission denied") == 3, done.stdout + done.stderr
+    finally:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert tempozarr.open_array(folder / "there").shape == (0,)
+
+
+def test_an_error_in_the_block_keeps_what_was_appended(store: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.append(rows(0, 13))
+        raise ZeroDivisionError
+    check(store, 13)
+
+
+def test_closed_writers_say_so(store: Path) -> None:
+    writer = Writer(store, SCHEMA, layout=LAYOUT)
+    assert repr(writer) == f"<tempozarr.Writer {store}: 0 rows, open>"
+    writer.close()
+    writer.close()
+    for call in (lambda: writer.append(rows(0, 1)), writer.flush):
+        with pytest.raises(TempozarrError, match="expected an open writer, got one that is closed"):
+            call()
+
+
+def test_a_forked_writer_says_so_and_leaves_the_lock(store: Path) -> None:
+    writer = Writer(store, SCHEMA, layout=LAYOUT)
+    writer.append(rows(0, 5))
+    child = os.fork()
+    if child == 0:
+        try:
+            writer.append(rows(5, 6))
+        except TempozarrError as e:
+            os._exit(7 if "forked" in str(e) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    writer.append(rows(5, 6))
+    writer.close()
+    check(store, 6)
+
+
+def test_threads_take_turns(store: Path) -> None:
+    with Writer(store, MID, layout={"": (64, 256)}) as writer:
+
+        def append(value: float) -> None:
+            for _ in range(50):
+                writer.append(np.full(37, value))
+
+        threads = [threading.Thread(target=append, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    values = tempozarr.open_array(store)[...].reshape(-1, 37)
+    assert (values == values[:, :1]).all()
+    assert sorted(values[:, 0]) == sorted([0.0, 1, 2, 3] * 50)
+
+
+def test_progress(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[tempozarr.Progress] = []
+    with Writer(store, MID, estimated_rows=300, progress=seen.append) as writer:
+        writer.append(np.zeros(100))
+        writer.append(np.zeros(200))
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (100, 300, 300)
+    with Writer(store, MID, progress=True) as writer:
+        writer.append(np.zeros(100))
+    assert "writing store.zarr" in capsys.readouterr().err
+
+
+def test_a_damaged_journal_is_an_error(store: Path) -> None:
+    Writer(store, SCHEMA, layout=LAYOUT).close()
+    staging = store / "book" / ".tempozarr"
+    for text in ("[]", '{"moves": [["a", "../../b"]]}', '{"moves": [["/etc/a", "b"]]}', "\0"):
+        staging.mkdir()
+        (staging / "journal.json").write_text(text)
+        with pytest.raises(StoreError, match="expected the journal of an unfinished flush in"):
+            Writer(store, mode="a")
+        (staging / "journal.json").unlink()
+        Writer(store, mode="a").close()
+    assert not staging.exists()
+
+
+def test_damaged_shards_are_errors(store: Path) -> None:
+    with Writer(store, MID, layout={"": (4, 16)}) as writer:
+        writer.append(np.arange(9.0))
+    shard = store / "c" / "0"
+    good = shard.read_bytes()
+    for bad in (b"", good[:-30], good[:-1] + bytes([good[-1] ^ 1])):
+        shard.write_bytes(bad)
+        with pytest.raises(CodecError, match="chunk .*index"):
+            Writer(store, mode="a")
+        assert shard.read_bytes() == bad
+    shard.write_bytes(good)
+    with Writer(store, mode="a") as writer:
+        writer.append([9.0])
+    assert list(tempozarr.open_array(store)) == list(range(10))
