@@ -57,7 +57,7 @@ def canonical(
     """
     with quiet():
         chain = _ordered([_parse(codec) for codec in codecs])
-        itemsize = _encoded_itemsize(chain, dtype)
+        itemsize = encoded_itemsize(chain, dtype)
         chain = [_state_itemsize(codec, itemsize) for codec in chain]
         try:
             document = array_document(
@@ -102,6 +102,14 @@ def lossy(codecs: Sequence[Json]) -> str | None:
             if np.dtype(dtype).kind in "fc":
                 return dtype
     return None
+
+
+def encoded_itemsize(codecs: Sequence[Json], dtype: np.dtype[Any]) -> int:
+    """Bytes of one element after the filters."""
+    for codec in codecs:
+        stated = codec["configuration"]
+        dtype = np.dtype(stated.get("encode_dtype") or stated.get("astype") or dtype)
+    return dtype.itemsize
 
 
 def innermost(codecs: Sequence[Any]) -> list[Any]:
@@ -218,14 +226,6 @@ def _ordered(codecs: list[Json]) -> list[Json]:
 def _kind(codec: Json) -> int:
     kind: type[Codec] = get_codec_class(codec["name"])
     return next(i for i, base in enumerate(_KINDS) if issubclass(kind, base))
-
-
-def _encoded_itemsize(codecs: Sequence[Json], dtype: np.dtype[Any]) -> int:
-    """Bytes of one element after the filters."""
-    for codec in codecs:
-        stated = codec["configuration"]
-        dtype = np.dtype(stated.get("encode_dtype") or stated.get("astype") or dtype)
-    return dtype.itemsize
 
 
 def _state_itemsize(codec: Json, itemsize: int) -> Json:
