@@ -148,7 +148,7 @@ def test_arrays_of_zarr_python_are_continued(store: Path, index_location: Any) -
             filters=[TemporalXOR()],
             **create,
         ),
-        group.create_array("dots", chunks=(16, 7, 2), chunk_key_encoding="v2", **create),
+        group.create_array("dots", chunks=(16, 7, 2), chunk_key_encoding={"name": "v2", "separator": "."}, **create),
     ]
     for array in arrays:
         array.append(data[:27])
@@ -417,14 +417,6 @@ def test_zarr_v2_is_refused(store: Path) -> None:
         Writer(store, mode="a")
 
 
-def limited(program: str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own; as a user without privileges, if this one has any."""
-    user: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=cwd, check=False, **user
-    )
-
-
 def test_a_full_disk_leaves_the_last_flush(store: Path) -> None:
     with Writer(store, MID) as writer:
         writer.append(np.arange(1000.0))
@@ -455,14 +447,21 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         program = """
-import tempozarr
+import os, tempfile, tempozarr
+schema = tempozarr.schema.ArraySchema(name="a", dtype="f8")
+tempozarr.Writer(tempfile.mkdtemp() + "/x", schema).close()  # all modules are there now
+if os.geteuid() == 0:  # to whom nothing is forbidden
+    os.setgid(65534)
+    os.setuid(65534)
 for name, mode in (("new", "w"), ("there", "a"), ("there", "w")):
     try:
-        tempozarr.Writer(name, tempozarr.schema.ArraySchema(name="a", dtype="f8"), mode=mode)
+        tempozarr.Writer(name, schema, mode=mode)
     except tempozarr.StoreError as e:
         print("refused:", e)
 """
-        done = limited(program, cwd=folder)
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, cwd=folder
+        )
         assert done.stdout.count("Permission denied") == 3, done.stdout + done.stderr
     finally:
         for path in (folder, *folder.rglob("*")):
@@ -508,7 +507,7 @@ def test_threads_take_turns(store: Path) -> None:
 
         def append(value: float) -> None:
             for _ in range(50):
-                writer.append(np.full(37, value))
+                writer.append(np.full(37, value, "f8"))
 
         threads = [threading.Thread(target=append, args=(i,)) for i in range(4)]
         for thread in threads:
@@ -551,7 +550,7 @@ def test_damaged_shards_are_errors(store: Path) -> None:
     good = shard.read_bytes()
     for bad in (b"", good[:-30], good[:-1] + bytes([good[-1] ^ 1])):
         shard.write_bytes(bad)
-        with pytest.raises(CodecError, match="chunk .*index"):
+        with pytest.raises(CodecError, match="chunk .*c/0: (expected a shard index|the checksum)"):
             Writer(store, mode="a")
         assert shard.read_bytes() == bad
     shard.write_bytes(good)

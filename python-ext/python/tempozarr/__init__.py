@@ -2,7 +2,8 @@
 
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
-Nothing here imports zarr-python until something that needs it is used.
+`tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
+lays out. Nothing here imports zarr-python until something that needs it is used.
 """
 
 from importlib import import_module
@@ -21,8 +22,11 @@ from tempozarr._core import __version__
 from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
 
 if TYPE_CHECKING:
-    from tempozarr import codecs
+    from tempozarr import codecs, schema, schemas
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
+    from tempozarr._plan import Plan, plan
+    from tempozarr._progress import Progress
+    from tempozarr._writer import Writer
 
 __all__ = [
     "Array",
@@ -31,8 +35,11 @@ __all__ = [
     "Explanation",
     "Group",
     "MetadataError",
+    "Plan",
+    "Progress",
     "StoreError",
     "TempozarrError",
+    "Writer",
     "__version__",
     "codecs",
     "disable",
@@ -41,15 +48,30 @@ __all__ = [
     "open_array",
     "open_group",
     "pipeline_stats",
+    "plan",
     "register_alias",
+    "schema",
+    "schemas",
 ]
+
+# What imports zarr-python or pydantic, and where it is.
+_LATER = {
+    "CodecPipeline": "_pipeline",
+    "disable": "_pipeline",
+    "enable": "_pipeline",
+    "pipeline_stats": "_pipeline",
+    "Plan": "_plan",
+    "plan": "_plan",
+    "Progress": "_progress",
+    "Writer": "_writer",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "codecs":
-        return import_module("tempozarr.codecs")
-    if name in {"CodecPipeline", "disable", "enable", "pipeline_stats"}:
-        return getattr(import_module("tempozarr._pipeline"), name)
+    if name in {"codecs", "schema", "schemas"}:
+        return import_module(f"tempozarr.{name}")
+    if name in _LATER:
+        return getattr(import_module(f"tempozarr.{_LATER[name]}"), name)
     raise AttributeError(f"module 'tempozarr' has no attribute {name!r}")
 
 

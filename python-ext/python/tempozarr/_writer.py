@@ -110,10 +110,12 @@ class Writer:
         self._report = Reporter(progress, estimated_rows, f"writing {self._root.name}")
         self._sync = sync
         self._layout = layout
-        there = _node(self._root) is not None
-        if there and mode == "x":
-            raise StoreError(f"expected nothing at {self._root}, found a store: use mode 'a' or 'w'")
         with self._failing():
+            there = _node(self._root) is not None
+            if there and mode == "x":
+                raise StoreError(
+                    f"expected nothing at {self._root}, found a store: use mode 'a' or 'w'"
+                )
             if there and mode == "a":
                 self._lock = Lock(self._root)
             elif schema is None:
