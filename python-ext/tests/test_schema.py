@@ -33,8 +33,8 @@ DTYPES = [
     "datetime64[ns]", "datetime64[25s]", "timedelta64[ms]", "<U3", "|S3", "|V4",
 ]  # fmt: skip
 
-# Text and bytes of fixed length have no specification in Zarr 3: zarr-python says so.
-pytestmark = pytest.mark.filterwarnings("ignore:The data type")
+# What zarr-python says of data types and codecs that Zarr 3 does not specify.
+pytestmark = pytest.mark.filterwarnings("ignore:The data type", "ignore:Numcodecs codecs")
 
 
 def shuffle(elementsize: int) -> dict[str, Any]:
@@ -119,7 +119,6 @@ def test_float16(dtype: str, wide: str) -> None:
     assert list(schema(dtype=dtype, float16=True).codecs) == [narrow, XOR, LITTLE, shuffle(2), ZSTD]
 
 
-@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
 def test_codecs_may_be_objects_metadata_or_names() -> None:
     stated = schema(
         row_shape=(3,),
@@ -178,6 +177,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc é"), inner),
     max_leaves=8,
 )
+FLAGS = st.booleans()
 NAMES = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=9).filter(
     lambda name: "/" not in name and name not in {".", ".."} and not name.startswith("__")
 )
@@ -188,18 +188,17 @@ def array_schemas(draw: st.DrawFn) -> ArraySchema:
     dtype = draw(st.sampled_from(DTYPES))
     row_shape = draw(st.lists(st.integers(1, 5), max_size=3))
     columns = None
-    if row_shape and draw(st.booleans()):
+    if draw(FLAGS) and row_shape:
         n = row_shape[-1]
         columns = draw(st.lists(NAMES, min_size=n, max_size=n, unique=True))
     chain: list[Any] = []
-    if draw(st.booleans()):
+    if draw(FLAGS):
         axis = st.integers(-1 - len(row_shape), len(row_shape))
         chain.append({"name": "temporal_xor", "configuration": {"axis": draw(axis)}})
-    chain += draw(
-        st.lists(st.sampled_from(["numcodecs.shuffle", "zstd", "crc32c", "blosc", "numcodecs.lz4"]))
-    )
+    names = ["numcodecs.shuffle", "zstd", "crc32c", "blosc", "numcodecs.lz4"]
+    chain += draw(st.lists(st.sampled_from(names)))
     floats = dtype in {"float32", "float64"}
-    float16 = floats and draw(st.booleans())
+    float16 = floats and draw(FLAGS)
     return ArraySchema(
         name=draw(NAMES),
         dtype=dtype,
@@ -211,7 +210,7 @@ def array_schemas(draw: st.DrawFn) -> ArraySchema:
         compression_ratio_hint=draw(st.none() | st.floats(1e-3, 1e6)),
         fill_value=draw(st.floats(width=16)) if floats else None,
         attributes=draw(st.dictionaries(st.text("xyz", max_size=3), JSON, max_size=3)),
-        late=draw(st.booleans()),
+        late=draw(FLAGS),
     )
 
 
@@ -250,8 +249,8 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ({"dtype": "M8"}, "dtype: expected a unit, such as 'datetime64[ns]', got 'datetime64'"),
         (
             {"dtype": "float33"},
-            "dtype: expected a numpy data type, such as 'float32' or 'datetime64[ns]', got "
-            "'float33': data type 'float33' not understood",
+            ("dtype: expected a numpy data type, such as 'float32' or 'datetime64[ns]', got "
+            "'float33': data type 'float33' not understood"),
         ),
         ({"row_shape": (3, 0)}, "row_shape.1: Input should be greater than 0"),
         (
@@ -264,13 +263,13 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ),
         (
             {"columns": ["p"], "row_shape": (5, 2)},
-            "columns: expected a name for each of the 2 places of the last dimension of "
-            "row_shape (5, 2), got 1",
+            ("columns: expected a name for each of the 2 places of the last dimension of "
+            "row_shape (5, 2), got 1"),
         ),
         (
             {"columns": []},
-            "columns: expected a name for each of the 0 places of the last dimension of "
-            "row_shape (), got 0",
+            ("columns: expected a name for each of the 0 places of the last dimension of "
+            "row_shape (), got 0"),
         ),
         (
             {"dtype": "int32", "float16": True},
@@ -282,19 +281,19 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ),
         (
             {"codecs": ["nope"]},
-            "codecs: expected a codec that zarr-python knows, got 'nope': correct the name, or "
-            "install the package that brings it",
+            ("codecs: expected a codec that zarr-python knows, got 'nope': correct the name, or "
+            "install the package that brings it"),
         ),
         (
             {"codecs": ["sharding_indexed"]},
-            "codecs: expected the codecs of one chunk, got sharding_indexed: whether and how the "
-            "array is sharded is the layout's business (tempozarr.plan); leave it out",
+            ("codecs: expected the codecs of one chunk, got sharding_indexed: whether and how the "
+            "array is sharded is the layout's business (tempozarr.plan); leave it out"),
         ),
         (
             {"codecs": ["zstd", "temporal_xor"]},
-            "codecs: expected filters (array to array), then one codec from array to bytes "
+            ("codecs: expected filters (array to array), then one codec from array to bytes "
             "('bytes', or none for it), then compressors and checksums (bytes to bytes), got "
-            "zstd, bytes, temporal_xor",
+            "zstd, bytes, temporal_xor"),
         ),
         (
             {"codecs": [{"name": "temporal_xor", "configuration": {"axis": 1}}]},
@@ -302,8 +301,8 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ),
         (
             {"codecs": ["numcodecs.lzma"]},
-            "codecs: Rust cannot run this chain: codec numcodecs.lzma: codec numcodecs.lzma is not "
-            "supported",
+            ("codecs: Rust cannot run this chain: codec numcodecs.lzma: codec numcodecs.lzma is not "
+            "supported"),
         ),
         (
             {"codecs": "zstd"},
@@ -311,8 +310,8 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ),
         (
             {"codecs": [numcodecs.Zstd()]},
-            'codecs: expected a codec of zarr-python or tempozarr, metadata such as {"name": '
-            '"zstd", "configuration": {"level": 3}}, or a name, got Zstd(level=0)',
+            ('codecs: expected a codec of zarr-python or tempozarr, metadata such as {"name": '
+            '"zstd", "configuration": {"level": 3}}, or a name, got Zstd(level=0)'),
         ),
         ({"codecs": [{"id": "zstd"}]}, "codecs: expected the codec's name in {'id': 'zstd'}, got None"),
         ({"compression_ratio_hint": 0}, "compression_ratio_hint: Input should be greater than 0"),
@@ -323,8 +322,8 @@ CHAIN = "codecs: zarr-python refuses this chain: "
         ({"dtype": "S2", "fill_value": b"abc"}, "fill_value: expected a value of |S2, got b'abc'"),
         (
             {"description": "d", "attributes": {"description": "e"}},
-            ": attributes: expected no 'description', which the field description gives: leave one "
-            "of them out",
+            (": attributes: expected no 'description', which the field description gives: leave one "
+            "of them out"),
         ),
         ({"attributes": {"x": np.nan}}, "attributes.x.float: Input should be a finite number"),
         ({"colums": ["p"]}, "colums: Extra inputs are not permitted"),
@@ -360,8 +359,10 @@ def test_delta_of_floats_warns() -> None:
 # -- metadata ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shard_rows", [None, 6])
-@pytest.mark.parametrize("dtype", DTYPES)
+# zarr-python 3.1 cannot write raw bytes to shards.
+@pytest.mark.parametrize(
+    ("dtype", "shard_rows"), [(d, n) for d in DTYPES for n in (None, 6) if (d, n) != ("|V4", 6)]
+)
 def test_metadata_opens_and_keeps_data(tmp_path: Path, dtype: str, shard_rows: int | None) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Numcodecs codecs")
@@ -387,7 +388,7 @@ def test_metadata_has_the_fill_value(tmp_path: Path) -> None:
     array = schema(fill_value=np.nan)
     folder = write(tmp_path / "a", array.metadata(2, 2))
     assert np.isnan(tempozarr.open_array(folder)[:]).all()
-    assert array.metadata(2, 2)["fill_value"] == "NaN"
+    assert array.metadata(np.int64(2), 2)["fill_value"] == "NaN"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("lengths", [(-1, 1, None), (1, 0, None), (1, 2, 3), (1, 2, 0)])
@@ -444,8 +445,10 @@ def test_differences_are_told() -> None:
         'a: dtype: expected "float32", the store has "float64"',
         "a: fill_value: expected 0.0, the store has 1.0",
         "a: row_shape: expected [2], the store has [3]",
-        f"a: codecs: expected {json.dumps([XOR, LITTLE, shuffle(4), ZSTD])}, the store has "
-        f"{json.dumps([LITTLE, ZSTD | {'configuration': {'level': 0, 'checksum': False}}])}",
+        (
+            f"a: codecs: expected {json.dumps([XOR, LITTLE, shuffle(4), ZSTD])}, the store has "
+            f"{json.dumps([LITTLE, ZSTD | {'configuration': {'level': 0, 'checksum': False}}])}"
+        ),
         'a: dimension_names: expected ["row", "a_1"], the store has ["t", "x"]',
     ]
 
@@ -467,13 +470,17 @@ def test_a_shuffle_without_size_in_a_store_is_one_of_four() -> None:
         ),
         (
             {"zarr_format": 3, "node_type": "array"},
-            "a: the store has something else: expected the zarr.json of an array: "
-            "KeyError('data_type')",
+            (
+                "a: the store has something else: expected the zarr.json of an array: "
+                "KeyError('data_type')"
+            ),
         ),
         (
             stored(codecs=["nope"]),
-            "a: the store has something else: codecs: expected a codec that zarr-python knows, got "
-            "'nope': correct the name, or install the package that brings it",
+            (
+                "a: the store has something else: codecs: expected a codec that zarr-python knows, got "
+                "'nope': correct the name, or install the package that brings it"
+            ),
         ),
     ],
 )
@@ -568,7 +575,7 @@ V2: dict[str, tuple[Any, dict[str, Any], list[Any]]] = {
 @pytest.mark.parametrize("name", V2)
 def test_schema_of_v2(tmp_path: Path, name: str) -> None:
     dtype, settings, chain = V2[name]
-    attributes = {"_ARRAY_DIMENSIONS": ["t", "x"], "columns": ["p", "q"], "unit": "m"}
+    attributes: Any = {"_ARRAY_DIMENSIONS": ["t", "x"], "columns": ["p", "q"], "unit": "m"}
     zarr.create_array(
         tmp_path / name, shape=(4, 2), chunks=(2, 2), dtype=dtype, zarr_format=2,
         attributes=attributes, **settings,
