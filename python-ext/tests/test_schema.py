@@ -314,6 +314,14 @@ CHAIN = "codecs: zarr-python refuses this chain: "
             '"zstd", "configuration": {"level": 3}}, or a name, got Zstd(level=0)'),
         ),
         ({"codecs": [{"id": "zstd"}]}, "codecs: expected the codec's name in {'id': 'zstd'}, got None"),
+        (
+            {"codecs": [{"name": "zstd", "configuration": 3}]},
+            "codecs: expected a mapping as configuration in {'name': 'zstd', 'configuration': 3}",
+        ),
+        (
+            {"codecs": [{"name": "numcodecs.astype", "configuration": {"encode_dtype": "f33"}}]},
+            CHAIN + "data type 'f33' not understood",
+        ),
         ({"compression_ratio_hint": 0}, "compression_ratio_hint: Input should be greater than 0"),
         ({"fill_value": 1e39}, "fill_value: expected a value of float32, got 1e+39"),
         ({"fill_value": "abc"}, "fill_value: expected a value of float32, got 'abc'"),

@@ -57,9 +57,9 @@ def canonical(
     """
     with quiet():
         chain = _ordered([_parse(codec) for codec in codecs])
-        itemsize = encoded_itemsize(chain, dtype)
-        chain = [_state_defaults(codec, itemsize) for codec in chain]
         try:
+            itemsize = encoded_itemsize(chain, dtype)
+            chain = [_state_defaults(codec, itemsize) for codec in chain]
             document = array_document(
                 shape=(1, *row_shape), chunks=(1, *row_shape), dtype=dtype, codecs=chain
             )
@@ -172,7 +172,10 @@ def _name(codec: Any) -> str:
 
 
 def _configuration(codec: Any) -> Json:
-    return {} if isinstance(codec, str) else dict(codec.get("configuration") or {})
+    stated = None if isinstance(codec, str) else codec.get("configuration")
+    if stated is not None and not isinstance(stated, Mapping):
+        raise ValueError(f"expected a mapping as configuration in {codec!r}")
+    return dict(stated or {})
 
 
 def _parse(codec: Any) -> Json:

@@ -538,7 +538,7 @@ def _names(
     )
     if fits:
         del attributes["columns"]
-    complete = dimensions and None not in dimensions
+    complete = isinstance(dimensions, list) and None not in dimensions
     return {
         "dimension_names": dimensions if complete else None,
         "columns": columns if fits else None,
