@@ -57,9 +57,9 @@ def canonical(
     """
     with quiet():
         chain = _ordered([_parse(codec) for codec in codecs])
-        itemsize = encoded_itemsize(chain, dtype)
-        chain = [_state_itemsize(codec, itemsize) for codec in chain]
         try:
+            itemsize = encoded_itemsize(chain, dtype)
+            chain = [_state_defaults(codec, itemsize) for codec in chain]
             document = array_document(
                 shape=(1, *row_shape), chunks=(1, *row_shape), dtype=dtype, codecs=chain
             )
@@ -172,7 +172,10 @@ def _name(codec: Any) -> str:
 
 
 def _configuration(codec: Any) -> Json:
-    return {} if isinstance(codec, str) else dict(codec.get("configuration") or {})
+    stated = None if isinstance(codec, str) else codec.get("configuration")
+    if stated is not None and not isinstance(stated, Mapping):
+        raise ValueError(f"expected a mapping as configuration in {codec!r}")
+    return dict(stated or {})
 
 
 def _parse(codec: Any) -> Json:
@@ -205,8 +208,6 @@ def _parse(codec: Any) -> Json:
     configuration = _configuration(codec)
     try:
         kind.from_dict({"name": name, "configuration": configuration})
-        if name.startswith(_NUMCODECS):
-            _complete({"name": name, "configuration": configuration})
     except _REFUSALS as e:
         raise ValueError(f"{name}: {_reason(e)}") from e
     return {"name": name, "configuration": configuration}
@@ -228,10 +229,12 @@ def _kind(codec: Json) -> int:
     return next(i for i, base in enumerate(_KINDS) if issubclass(kind, base))
 
 
-def _state_itemsize(codec: Json, itemsize: int) -> Json:
+def _state_defaults(codec: Json, itemsize: int) -> Json:
     """State what zarr-python would fill in, differently from version to version."""
-    if codec["name"] == "numcodecs.shuffle":
-        defaults: Json = {"elementsize": itemsize}
+    if codec["name"] == "bytes":
+        defaults: Json = {"endian": "little"}
+    elif codec["name"] == "numcodecs.shuffle":
+        defaults = {"elementsize": itemsize}
     elif codec["name"] == "blosc":
         defaults = {"typesize": itemsize, "shuffle": "bitshuffle" if itemsize == 1 else "shuffle"}
     else:
@@ -245,7 +248,11 @@ def _complete(codec: Json) -> Json:
     name = codec["name"]
     stated = dict(codec.get("configuration") or {})
     if name.startswith(_NUMCODECS):
-        settings = numcodecs.get_codec({"id": name.removeprefix(_NUMCODECS)} | stated).get_config()
+        try:
+            parsed: Any = numcodecs.get_codec({"id": name.removeprefix(_NUMCODECS)} | stated)
+        except (TypeError, ValueError) as e:
+            raise ValueError(f"{name}: {e}") from e
+        settings = parsed.get_config()
         del settings["id"]
         # Others than these two may insist on the spelling of a data type.
         plain = name.endswith((".delta", ".astype"))

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -196,6 +197,7 @@ def plan(
         If `rows`, `window` or `shard_bytes` cannot be, or a sample is not of its array; a
         `CodecError` if it does not encode.
     """
+    rows, window = (None if n is None else index(n) for n in (rows, window))
     _check(rows, access, window, shard_bytes)
     arrays = {"": schema} if isinstance(schema, ArraySchema) else dict(schema.walk())
     samples = _samples(sample, arrays, single=isinstance(schema, ArraySchema))

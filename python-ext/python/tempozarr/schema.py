@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -245,9 +246,9 @@ class ArraySchema(_Schema):
         columns = {"columns": list(self.columns)} if self.columns else {}
         return _chains.array_document(
             codecs=self.codecs,
-            shape=(rows, *self.row_shape),
-            chunks=(chunk_rows, *self.row_shape),
-            shards=None if shard_rows is None else (shard_rows, *self.row_shape),
+            shape=(index(rows), *self.row_shape),
+            chunks=(index(chunk_rows), *self.row_shape),
+            shards=None if shard_rows is None else (index(shard_rows), *self.row_shape),
             dtype=self.numpy_dtype,
             fill_value=parse_dtype(self.numpy_dtype, zarr_format=3).from_json_scalar(
                 self.fill_value, zarr_format=3
@@ -392,6 +393,18 @@ class GroupSchema(_Schema):
     description: str = ""
     attributes: dict[str, JsonValue] = Field(default_factory=dict)
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            name: str = "",
+            arrays: Sequence[ArraySchema] = (),
+            groups: Sequence[GroupSchema] = (),
+            description: str = "",
+            attributes: Mapping[str, Any] = ...,
+        ) -> None: ...
+
     def walk(self) -> Iterator[tuple[str, ArraySchema]]:
         """Paths (such as "mid/raw") and schemas of all arrays: a group's own, then below."""
         for prefix, group in self.walk_groups():
@@ -525,7 +538,7 @@ def _names(
     )
     if fits:
         del attributes["columns"]
-    complete = dimensions and None not in dimensions
+    complete = isinstance(dimensions, list) and None not in dimensions
     return {
         "dimension_names": dimensions if complete else None,
         "columns": columns if fits else None,
