@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from test_writer import SCHEMA, check, rows
 
 import tempozarr
 from tempozarr import Writer
+from test_writer import SCHEMA, check, rows
 
 KILLS = 200
 LAYOUT = {"book": (64, 512), "time": (512, None), "mid/raw": (32, 256)}
@@ -74,7 +75,7 @@ def test_a_killed_writer_loses_no_flushed_row(
             check(store, flushed)
             assert {path.name for path in tmp_path.iterdir()} == {"store.zarr"}
     with capsys.disabled():
-        print(f" [{inside} of {KILLS} kills inside a flush, {flushed} rows survived] ", end="")
+        sys.stdout.write(f" [{inside} of {KILLS} kills inside a flush, {flushed} rows survived] ")
     assert inside > KILLS // 20
     assert flushed > KILLS
 
@@ -86,7 +87,7 @@ def test_readers_see_the_old_length_or_the_new_one(tmp_path: Path) -> None:
     told = processes.Array("q", 2, lock=False)
     writer = processes.Process(target=append_for_ever, args=(store, 1, told))
     writer.start()
-    lengths = set()
+    lengths: set[int] = set()
     try:
         until = time.monotonic() + 8
         while time.monotonic() < until or len(lengths) < 10:

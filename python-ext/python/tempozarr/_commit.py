@@ -14,6 +14,7 @@ import glob
 import itertools
 import json
 import os
+import re
 import shutil
 import uuid
 import weakref
@@ -55,8 +56,8 @@ class Lock:
         except BlockingIOError:
             self._close()
             raise StoreError(
-                f"{folder} is being written by another tempozarr.Writer, in this process or another: "
-                "expected to be the only one. Close that one first"
+                f"{folder} is being written by another tempozarr.Writer, here or in another "
+                "process: expected to be the only one. Close that one first"
             ) from None
         except BaseException:
             self._close()
@@ -236,13 +237,20 @@ def _moves(root: Path, folder: Path, journal: Path) -> list[tuple[Path, Path]]:
     """Read the moves that are left."""
     try:
         moves = [(str(old), str(new)) for old, new in json.loads(journal.read_bytes())["moves"]]
-        if any(Path(old).name != old or ".." in Path(new).parts or Path(new).is_absolute() for old, new in moves):
-            raise ValueError("a move leads out of the store")
+        inside = all(
+            re.fullmatch("[0-9a-f-]+", old)
+            and (root / new).is_relative_to(root)
+            and ".." not in Path(new).parts
+            for old, new in moves
+        )
+        wrong = None if inside else "a move leads out of the store"
     except (KeyError, TypeError, ValueError) as e:
+        wrong = repr(e)
+    if wrong:
         raise StoreError(
-            f"expected the journal of an unfinished flush in {journal}, got something else ({e}). "
-            f"Remove {folder} to go back to the flush before"
-        ) from e
+            f"expected the journal of an unfinished flush in {journal}, got something else "
+            f"({wrong}). Remove {folder} to go back to the flush before"
+        )
     return [(folder / old, root / new) for old, new in moves if (folder / old).exists()]
 
 

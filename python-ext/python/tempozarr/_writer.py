@@ -138,6 +138,7 @@ class Writer:
                 recover(self._root, path)
         self._documents = _documents(self._root)
         self._schema = schema or schema_of(self._root)
+        self._is_one = isinstance(self._schema, ArraySchema)
         self._arrays, groups = _members(self._schema)
         _expect_schema(self._root, self._arrays, groups, self._documents)
         root = self._documents[""]
@@ -153,9 +154,7 @@ class Writer:
         self._lanes: dict[str, _Lane] = {}
         self._groups: dict[str, list[_Lane]] = {}
         for path in appended:
-            lane = _Lane(
-                self._root, path, self._arrays[path], self._staging.path(), self._executor
-            )
+            lane = _Lane(self._root, path, self._arrays[path], self._staging.path(), self._executor)
             self._lanes[path] = lane
             self._groups.setdefault(lane.group, []).append(lane)
         for group, lanes in self._groups.items():
@@ -226,10 +225,13 @@ class Writer:
         with self._mutex:
             self._check_usable()
             taken = self._checked(rows)
-            with self._failing():
+            try:
                 for lane, array in taken:
                     lane.take(array)
-            self._report(self.rows)
+            except BaseException as e:
+                self._fail(e)
+                raise
+            self._report(taken[0][0].rows if taken else self.rows)
 
     def write_late(self, name: str, array: ArrayLike) -> None:
         """Write all of an array that the schema calls `late`; visible from the next flush on.
@@ -290,7 +292,7 @@ class Writer:
             self._report(self.rows, now=True)
 
     def close(self) -> None:
-        """Flush, and let other writers in. Again is no error; after a failure nothing is flushed."""
+        """Flush, and let other writers in. Again is no error; a writer that failed only lets in."""
         if self._state == "closed":
             return
         try:
@@ -342,7 +344,7 @@ class Writer:
 
     def _checked(self, rows: Any) -> list[tuple[_Lane, NDArray[Any]]]:
         """Check rows for lanes, all of them before any is taken."""
-        if isinstance(self._schema, ArraySchema):
+        if self._is_one:
             rows = {"": rows}
         elif not isinstance(rows, Mapping):
             raise TypeError(
@@ -350,23 +352,20 @@ class Writer:
                 f"got {type(rows).__name__}"
             )
         taken = []
-        counts: dict[str, list[int]] = {}
         for path, values in rows.items():
             lane = self._lanes.get(path)
             if lane is None:
                 raise KeyError(f"expected rows of {', '.join(self._lanes)}, got {path!r}")
-            checked = lane.check(values)
-            taken.append((lane, checked))
-            counts.setdefault(lane.group, []).append(len(checked))
-        for group, lengths in counts.items():
-            lanes = self._groups[group]
-            if len(lengths) < len(lanes):
+            taken.append((lane, lane.check(values)))
+        for group, lanes in self._groups.items():
+            counts = [len(array) for lane, array in taken if lane.group == group]
+            if 0 < len(counts) < len(lanes):
                 missing = [lane.path for lane in lanes if lane.path not in rows]
                 raise KeyError(
                     f"expected rows of all arrays of group {group or '/'}, got none of "
                     + ", ".join(missing)
                 )
-            if lengths.count(lengths[0]) < len(lengths):
+            if len(set(counts)) > 1:
                 raise ValueError(
                     f"expected as many rows of all arrays of group {group or '/'}, got "
                     + ", ".join(f"{lane.path} {len(rows[lane.path])}" for lane in lanes)
@@ -375,7 +374,9 @@ class Writer:
 
     def _check_usable(self) -> None:
         if self._process != os.getpid():
-            raise TempozarrError("expected the process that made this writer, got one forked from it")
+            raise TempozarrError(
+                "expected the process that made this writer, got one forked from it"
+            )
         if self._state != "open":
             raise TempozarrError(
                 f"expected an open writer, got one that is {self._state}: open the store again "
@@ -384,14 +385,17 @@ class Writer:
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """Give up after an error: some arrays may have rows that others have not."""
         try:
             yield
         except BaseException as e:
-            self._state = "failed"
-            if isinstance(e, OSError) and not isinstance(e, StoreError):
-                raise StoreError(f"cannot write {self._root}: {e}") from e
+            self._fail(e)
             raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Give up after an error: some arrays may have rows that others have not."""
+        self._state = "failed"
+        if isinstance(error, OSError) and not isinstance(error, StoreError):
+            raise StoreError(f"cannot write {self._root}: {error}") from error
 
     def _release(self) -> None:
         self._state = "closed"
@@ -449,7 +453,9 @@ class _Lane:
             left = len(rows) - taken
             if self._count == 0 and left >= len(self._block):
                 # Straight from the caller's memory.
-                most = max(_AT_ONCE // self._schema.row_nbytes // self._unit * self._unit, len(self._block))
+                most = max(
+                    _AT_ONCE // self._schema.row_nbytes // self._unit * self._unit, len(self._block)
+                )
                 count = min(left // self._unit * self._unit, most)
                 self._wait()
                 self._appender.put(self._start, rows[taken : taken + count])
@@ -537,9 +543,7 @@ def _new_documents(schema: Schema, layout: Layout) -> dict[str, dict[str, Any]]:
         if not array.late:
             planned = layout[path]
             chunk_rows, shard_rows = (
-                planned
-                if isinstance(planned, tuple)
-                else (planned.chunk_rows, planned.shard_rows)
+                planned if isinstance(planned, tuple) else (planned.chunk_rows, planned.shard_rows)
             )
             documents[path] = array.metadata(0, chunk_rows, shard_rows)
     return documents
@@ -552,10 +556,11 @@ def _expect_schema(
     documents: Mapping[str, dict[str, Any]],
 ) -> None:
     """Refuse a store that is not of the schema."""
-    problems = []
-    for path in groups:
-        if documents.get(path, {}).get("node_type") != "group":
-            problems.append(f"{path or '/'}: expected a group, the store has none there")
+    problems = [
+        f"{path or '/'}: expected a group, the store has none there"
+        for path in groups
+        if documents.get(path, {}).get("node_type") != "group"
+    ]
     for path, array in arrays.items():
         if path in documents:
             problems += array.differences(documents[path])
