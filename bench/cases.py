@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
 from zarr.codecs.numcodecs import LZ4, AsType, Delta, Shuffle
 
 from measuring import Tiled, real_array
 from tempozarr.codecs import TemporalXOR
+from tempozarr.schema import ArraySchema
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,21 @@ class Case:
     dtype: str | None = None  # to store the values as, if not as they are
     share: float = 1.0  # of the megabytes asked for
     written: bool = False  # whether writing is timed too
+
+    @property
+    def layout(self) -> tuple[int, int | None]:
+        """Rows of a chunk and of a shard."""
+        return self.rows, self.rows * self.shard or None
+
+    def schema(self, data: np.ndarray) -> ArraySchema:
+        """Return the schema of the array."""
+        return ArraySchema(
+            name=self.array,
+            dtype=data.dtype,
+            row_shape=data.shape[1:],
+            codecs=(*self.filters, BytesCodec(), *self.compressors),
+            fill_value=0,
+        )
 
     def tiled(self, symbol: str, megabytes: float) -> Tiled:
         """Return the data of a symbol."""

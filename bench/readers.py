@@ -18,6 +18,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarrista.store import FilesystemStore
 
 import tempozarr
+from cases import Case
+from measuring import Tiled
 
 FOLDER = Path(__file__).parent
 
@@ -206,9 +208,37 @@ def compressors(rust: Rust, cores: int) -> list[Reader]:
     ]
 
 
-def writers() -> dict[str, Callable[[], AbstractContextManager[object]]]:
-    """Return the contexts in which zarr-python's writes are timed."""
+def write_zarr(
+    within: Callable[[], AbstractContextManager[object]],
+    case: Case,
+    path: Path,
+    tiled: Tiled,
+    data: np.ndarray,
+) -> Turn:
+    """Write everything at once through zarr-python."""
+    with within():
+        stored = case.create(path, tiled)
+        start = time.perf_counter()
+        stored[:] = data
+        return Turn(time.perf_counter() - start, None)
+
+
+def append(rows: int | None, case: Case, path: Path, _: Tiled, data: np.ndarray) -> Turn:
+    """Append rows, so many at a time or all at once; opening, closing and syncing included."""
+    schema = case.schema(data)
+    start = time.perf_counter()
+    with tempozarr.Writer(path, schema, layout={"": case.layout}) as writer:
+        step = rows or len(data)
+        for first in range(0, len(data), step):
+            writer.append(data[first : first + step])
+    return Turn(time.perf_counter() - start, None)
+
+
+def writers() -> dict[str, Callable[[Case, Path, Tiled, np.ndarray], Turn]]:
+    """Return the ways of writing that are timed."""
     return {
-        **{name: pipeline(path) for name, path in PIPELINES.items()},
-        DROPIN: partial(tempozarr.enable, strict=True),
+        **{name: partial(write_zarr, pipeline(path)) for name, path in PIPELINES.items()},
+        DROPIN: partial(write_zarr, partial(tempozarr.enable, strict=True)),
+        "tempozarr.Writer, all at once": partial(append, None),
+        "tempozarr.Writer, 100 rows at a time": partial(append, 100),
     }

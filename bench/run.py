@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -101,13 +100,6 @@ def race_writers(
     part = Tiled(tiled.base, len(data))
     target = scratch / "written.zarr"
 
-    def write(within: Callable[..., Any]) -> Turn:
-        with within():
-            stored = case.create(target, part)
-            start = time.perf_counter()
-            stored[:] = data
-            return Turn(time.perf_counter() - start, None)
-
     def check(_: Turn) -> None:
         part.check("written", np.asarray(zarr.open_array(target, mode="r")[:]))
 
@@ -115,9 +107,10 @@ def race_writers(
         return Entry(case.key, name, kind, threads, decoded)
 
     rivals: list[tuple[Entry, Callable[[], Turn]]] = []
-    for name, within in writers().items():
+    for name, write in writers().items():
         kind = "tempozarr" if "tempozarr" in name else "peer"
-        rivals.append((entry(name, kind, None, part.nbytes), partial(write, within)))
+        turn = partial(write, case, target, part, data)
+        rivals.append((entry(name, kind, None, part.nbytes), turn))
     for limit in compressors(rust, os.cpu_count() or 1):
         turn = partial(limit.take, path, data)
         rivals.append((entry(limit.label, limit.kind, limit.threads, tiled.nbytes), turn))
