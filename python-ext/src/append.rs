@@ -379,7 +379,7 @@ impl ChunkFile {
     /// How long a reader may take between a shard's index and its subchunks.
     const READERS: Duration = Duration::from_secs(10);
     /// More are not kept for them.
-    const RETIRED: usize = 64;
+    const RETIRED: usize = 32;
 
     /// Replace all of a chunk.
     fn replace(&mut self, bytes: Option<Vec<u8>>) {

@@ -791,3 +791,27 @@ def test_a_reader_never_sees_half_a_write(tmp_path):
         assert out[0] > 0
     thread.join()
     assert [p.name for p in (tmp_path / "c").iterdir()] == ["0"]
+
+
+def test_what_an_appender_refuses(tmp_path):
+    create(tmp_path / "a", np.zeros((10, 3)), chunks=(4, 3), fill_value=7)
+    create(tmp_path / "scalar", np.array(1.0))
+    create(tmp_path / "text", np.array(["a", "b"], np.dtypes.StringDType()))
+    with pytest.raises(StoreError, match="no array at"):
+        _core.Appender(str(tmp_path), "none", 0, str(tmp_path / "new"))
+    with pytest.raises(MetadataError, match="expected one dimension or more"):
+        _core.Appender(str(tmp_path), "scalar", 0, str(tmp_path / "new"))
+    with pytest.raises(MetadataError, match="variable length cannot be appended"):
+        _core.Appender(str(tmp_path), "text", 2, str(tmp_path / "new"))
+    appender = _core.Appender(str(tmp_path), "a", 10, str(tmp_path / "new"))
+    with pytest.raises(ValueError, match=r"expected an array of shape \[5, 3\], got \[5, 2\]"):
+        appender.put(12, np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="expected a multiple of 4 as the first row, got 10"):
+        appender.put(10, np.zeros((5, 3)))
+    with pytest.raises(TypeError):
+        appender.put(8, np.zeros((5, 3), "f4"))
+    assert appender.stage(True) == []
+    appender.put(8, np.ones((9, 3)))
+    staged = appender.stage(True)
+    assert [place for _, place in staged] == [tmp_path / "a" / "c" / f"{i}" / "0" for i in (2, 3, 4)]
+    assert appender.stage(True) == []
