@@ -813,5 +813,7 @@ def test_what_an_appender_refuses(tmp_path):
     assert appender.stage(True) == []
     appender.put(8, np.ones((9, 3)))
     staged = appender.stage(True)
-    assert [place for _, place in staged] == [tmp_path / "a" / "c" / f"{i}" / "0" for i in (2, 3, 4)]
+    assert [place for _, place in staged] == [
+        tmp_path / "a" / "c" / f"{i}" / "0" for i in (2, 3, 4)
+    ]
     assert appender.stage(True) == []

@@ -13,27 +13,15 @@ import pytest
 import zarr
 
 import tempozarr
+from producer import SCHEMA, append_for_ever, rows
 from tempozarr import Writer
-from test_writer import SCHEMA, check, rows
+from test_writer import check
 
 KILLS = 200
 LAYOUT = {"book": (64, 512), "time": (512, None), "mid/raw": (32, 256)}
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["hypothesis.strategies", "pytest", "tempozarr._writer", "zarr"])
-
-
-def append_for_ever(store: Path, seed: int, told: Any) -> None:
-    """Append and flush; `told` is whether it is flushing, and the rows of the last flush."""
-    rng = np.random.default_rng(seed)
-    with Writer(store, SCHEMA, mode="a", layout=LAYOUT) as writer:
-        while True:
-            writer.append(rows(writer.rows, writer.rows + int(rng.integers(1, 60))))
-            if rng.random() < 0.5:
-                told[0] = 1
-                writer.flush()
-                told[1] = writer.rows
-                told[0] = 0
+processes.set_forkserver_preload(["tempozarr._writer", "zarr"])
 
 
 def check_every_array(store: Path, at_least: int) -> None:
@@ -54,7 +42,7 @@ def test_a_killed_writer_loses_no_flushed_row(
     inside = flushed = 0
     for kill in range(KILLS):
         told[0] = 0
-        writer = processes.Process(target=append_for_ever, args=(store, kill, told))
+        writer = processes.Process(target=append_for_ever, args=(store, LAYOUT, kill, told))
         writer.start()
         time.sleep(rng.uniform(0, 0.15))
         writer.kill()
@@ -85,7 +73,7 @@ def test_readers_see_the_old_length_or_the_new_one(tmp_path: Path) -> None:
     store = tmp_path / "store.zarr"
     Writer(store, SCHEMA, layout=LAYOUT).close()
     told = processes.Array("q", 2, lock=False)
-    writer = processes.Process(target=append_for_ever, args=(store, 1, told))
+    writer = processes.Process(target=append_for_ever, args=(store, LAYOUT, 1, told))
     writer.start()
     lengths: set[int] = set()
     try:

@@ -12,37 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from zarr.storage import LocalStore, MemoryStore
 
 import tempozarr
+from producer import LAYOUT, MID, SCHEMA, rows
 from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
-
-BOOK = ArraySchema(name="book", dtype="float32", row_shape=(5, 3), float16=True)
-TIME = ArraySchema(name="time", dtype="int64", dimension_names=("row",))
-MID = ArraySchema(name="raw", dtype="float64")
-SCHEMA = GroupSchema(arrays=[BOOK, TIME], groups=[GroupSchema(name="mid", arrays=[MID])])
-# Small: rows of a chunk, rows of a shard.
-LAYOUT = {"book": (8, 32), "time": (16, None), "mid/raw": (4, 12)}
-
-
-def rows(start: int, stop: int) -> dict[str, NDArray[Any]]:
-    """Rows `start..stop` of each array, which float16 holds."""
-    i = np.arange(start, stop)
-    book = (i[:, None] * 31 + np.arange(15)) % 2048
-    return {
-        "book": book.reshape(-1, 5, 3).astype("f4"),
-        "time": i**2,
-        "mid/raw": np.sin(i),
-    }
 
 
 def check(store: Path, count: int) -> None:
@@ -290,6 +271,8 @@ def test_consolidated_metadata_changes_in_one_piece(store: Path) -> None:
 
 
 def test_xarray_sees_coordinates(store: Path) -> None:
+    import xarray
+
     schema = GroupSchema(
         arrays=[
             ArraySchema(name="time", dtype="M8[ns]", dimension_names=["time"]),
