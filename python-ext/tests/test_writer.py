@@ -371,8 +371,15 @@ def test_one_writer_at_a_time(store: Path) -> None:
                 Writer(store, SCHEMA, mode=mode)
         program = f"import tempozarr; tempozarr.Writer({str(store)!r}, mode='a')"
         assert "is being written by another tempozarr.Writer" in run(program).stderr
+        with pytest.raises(StoreError, match="book is being written by another"):
+            Writer(store / "book", mode="a")
     check(store, 5)
     Writer(store, mode="a").close()
+    with Writer(store / "book", mode="a"):
+        for mode in ("a", "w"):
+            with pytest.raises(StoreError, match="book is being written by another"):
+                Writer(store, SCHEMA, mode=mode)
+    check(store, 5)
 
 
 def test_modes(store: Path) -> None:
@@ -546,6 +553,27 @@ def test_threads_take_turns(store: Path) -> None:
     values = tempozarr.open_array(store)[...].reshape(-1, 37)
     assert (values == values[:, :1]).all()
     assert sorted(values[:, 0]) == sorted([0.0, 1, 2, 3] * 50)
+
+
+def test_attributes_are_json(store: Path) -> None:
+    with Writer(store, SCHEMA, layout=LAYOUT) as writer:
+        writer.attrs.update({"a": [1, None], "b": {"c": "d"}})
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            writer.attrs["e"] = np.float32(1)
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            writer.attrs["e"] = float("nan")
+        writer.flush()
+        assert zarr.open_group(store).attrs.asdict() == {"a": [1, None], "b": {"c": "d"}}
+        del writer.attrs["a"]
+    assert tempozarr.open(store).attrs == {"b": {"c": "d"}}
+
+
+def test_a_writer_that_is_not_closed_is_a_warning(store: Path) -> None:
+    writer = Writer(store, SCHEMA, layout=LAYOUT)
+    writer.append(rows(0, 5))
+    with pytest.warns(ResourceWarning, match="was not closed: rows behind 0 are lost"):
+        del writer
+    Writer(store, mode="a").close()
 
 
 def test_progress(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

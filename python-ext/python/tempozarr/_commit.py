@@ -76,6 +76,10 @@ class Lock:
             os.close(self._descriptor)
         self._descriptor = None
 
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self._close()
+
 
 _locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 
@@ -174,14 +178,15 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(root)
-    before = None
+    before: list[Lock] = []
     if root.exists() and (root.is_file() or any(root.iterdir())):
         if not any((root / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
             raise StoreError(
                 f"expected a store or nothing at {root}, found something else: remove it, or "
                 "choose another path"
             )
-        before = Lock(root)
+        # Arrays and groups may have writers of their own.
+        before = [Lock(root), *(Lock(file.parent) for file in root.glob("*/**/zarr.json"))]
     new, old = (root.with_name(f".{root.name}.{uuid.uuid4().hex}{end}") for end in _UNFINISHED)
     new.mkdir()
     lock = Lock(new)
@@ -199,8 +204,8 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
             old.rename(root)
         raise
     finally:
-        if before:
-            before.release()
+        for held in before:
+            held.release()
     shutil.rmtree(old, ignore_errors=True)
     return lock
 

@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import threading
+import warnings
+from collections import UserDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +26,7 @@ from tempozarr._progress import Reporter
 from tempozarr.schema import ArraySchema, GroupSchema, schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, MutableMapping
     from types import TracebackType
 
     import zarr
@@ -110,6 +112,7 @@ class Writer:
         self._report = Reporter(progress, estimated_rows, f"writing {self._root.name}")
         self._sync = sync
         self._layout = layout
+        self._locks: list[Lock] = []
         with self._failing():
             there = _node(self._root) is not None
             if there and mode == "x":
@@ -117,12 +120,12 @@ class Writer:
                     f"expected nothing at {self._root}, found a store: use mode 'a' or 'w'"
                 )
             if there and mode == "a":
-                self._lock = Lock(self._root)
+                self._locks.append(Lock(self._root))
             elif schema is None:
                 raise TempozarrError(f"expected a schema for the new store {self._root}, got None")
             else:
                 self._layout = layout or plan(schema, estimated_rows, path=self._root)
-                self._lock = create(self._root, _new_documents(schema, self._layout))
+                self._locks.append(create(self._root, _new_documents(schema, self._layout)))
             self._executor = ThreadPoolExecutor(1, "tempozarr-writer")
             self._state = "open"
             try:
@@ -135,14 +138,17 @@ class Writer:
         size_pool()
         for path, document in _documents(self._root).items():
             if document["node_type"] == "array":
+                if path:
+                    self._locks.append(Lock(self._root / path))
                 recover(self._root, path)
         self._documents = _documents(self._root)
+        self._attrs = _Attributes(self._documents[""].get("attributes") or {})
         self._schema = schema or schema_of(self._root)
         self._is_one = isinstance(self._schema, ArraySchema)
         self._arrays, groups = _members(self._schema)
         _expect_schema(self._root, self._arrays, groups, self._documents)
         root = self._documents[""]
-        self._saved_attrs = json.dumps(self.attrs)
+        self._saved_attrs = json.dumps(self._attrs.data)
         is_consolidated = root.get("consolidated_metadata") is not None
         self._consolidate = is_consolidated if consolidate is None else consolidate
         self._unconsolidated = self._consolidate and not is_consolidated
@@ -176,10 +182,12 @@ class Writer:
         return self._layout
 
     @property
-    def attrs(self) -> dict[str, Any]:
-        """Attributes of the root, to be changed; stored with the next flush."""
-        attributes: dict[str, Any] = self._documents[""].setdefault("attributes", {})
-        return attributes
+    def attrs(self) -> MutableMapping[str, Any]:
+        """Attributes of the root, to be changed; stored with the next flush.
+
+        A value that JSON does not have is a TypeError or ValueError.
+        """
+        return self._attrs
 
     @property
     def rows(self) -> int:
@@ -313,6 +321,15 @@ class Writer:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) == "open" and self._process == os.getpid():
+            warnings.warn(
+                f"{self!r} was not closed: rows behind {self.flushed_rows} are lost",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
     def __repr__(self) -> str:
         return f"<tempozarr.Writer {self._root}: {self.rows} rows, {self._state}>"
 
@@ -325,9 +342,10 @@ class Writer:
         changed = [path for path, lane in self._lanes.items() if lane.rows != lane.flushed]
         for path in changed:
             self._documents[path]["shape"][0] = self._lanes[path].rows
-        attrs = json.dumps(self.attrs)
+        attrs = json.dumps(self._attrs.data)
         stale = self._consolidate and (self._unconsolidated or changed or self._late)
         if stale or attrs != self._saved_attrs:
+            self._documents[""]["attributes"] = self._attrs.data
             if self._consolidate:
                 self._documents[""]["consolidated_metadata"] = _consolidated(self._documents)
             changed = [*filter(None, changed), ""]  # the root changes last
@@ -403,7 +421,16 @@ class Writer:
         if self._process == os.getpid():
             if hasattr(self, "_staging"):
                 self._staging.remove()
-            self._lock.release()
+            for lock in self._locks:
+                lock.release()
+
+
+class _Attributes(UserDict[str, Any]):
+    """Attributes: names, and values that JSON has."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        json.dumps({name: value}, allow_nan=False)
+        super().__setitem__(name, value)
 
 
 class _Lane:
