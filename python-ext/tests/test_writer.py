@@ -71,7 +71,7 @@ def test_each_flush_is_visible_and_what_comes_after_is_not(store: Path) -> None:
     check(store, count + 9)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.integers(0, 90), st.booleans(), st.booleans()), max_size=8),
     st.sampled_from([(1, None), (3, None), (8, None), (1, 4), (8, 16), (5, 35)]),
