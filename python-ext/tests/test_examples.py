@@ -1,0 +1,163 @@
+"""The programs in `examples/` run, and do what they say; briefly."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tempozarr
+
+pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BOOKS = EXAMPLES / "data/books.zarr"
+FIRST_DAY, SECOND_DAY = (
+    gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+    for file in sorted(EXAMPLES.glob("data/raw/*.gz"))
+)
+
+
+def run(program: str, *arguments: object, status: int = 0) -> str:
+    """Run an example as a user does; give what it prints."""
+    command = [sys.executable, str(EXAMPLES / program), *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def capture(folder: Path, lines: list[bytes]) -> Path:
+    """Make a capture of some of the lines."""
+    path = folder / "capture.gz"
+    path.write_bytes(gzip.compress(b"".join(lines)))
+    return path
+
+
+@pytest.fixture
+def write_weekly(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module("write_weekly")
+
+
+def test_every_example_is_run_here() -> None:
+    programs = {path.name for path in EXAMPLES.glob("*.py")} - {"measuring.py", "pictures.py"}
+    tests = Path(__file__).read_text()
+    assert {name for name in programs if f'("{name}"' not in tests} == set()
+
+
+def test_demo(tmp_path: Path) -> None:
+    assert "all bits equal" in run("demo.py", "--size", 3, "--repeats", 1, "--output", tmp_path)
+    assert (tmp_path / "timings.png").exists()
+
+
+def test_read_numpy() -> None:
+    assert "books in the last second: (" in run("read_numpy.py")
+
+
+def test_zarr_python_dropin() -> None:
+    assert "read back as written: True" in run("zarr_python_dropin.py")
+
+
+def test_make_store(tmp_path: Path) -> None:
+    for symbol, group in tempozarr.open_group(BOOKS).groups():
+        arrays = {name: array[:100] for name, array in group.arrays() if name != "book"}
+        np.savez(tmp_path / f"{symbol}.npz", book=arrays.pop("book_raw"), **arrays)
+    run("make_store.py", tmp_path, tmp_path / "books.zarr")
+    for symbol, group in tempozarr.open_group(BOOKS).groups():
+        for name, array in group.arrays():
+            made = tempozarr.open_array(tmp_path / "books.zarr" / symbol / name)
+            np.testing.assert_array_equal(made[...], array[:100])
+
+
+def test_build_books() -> None:
+    assert "equal those of data/books.zarr in every bit" in run("build_books.py", "--rows", 1000)
+
+
+def test_weekly_stores_go_on_after_a_stop(tmp_path: Path) -> None:
+    folder = tmp_path / "BTCUSD.zarr"
+    write = ("write_weekly.py", capture(tmp_path, FIRST_DAY[:3000]), "--folder", folder)
+    assert "Layout for 50,000,000 rows" in run(*write, "--messages", 2000)
+    so_far = len(tempozarr.open_array(folder / "2024-W32.zarr/time"))
+    assert f"{so_far:,} rows equal the captures" in run("read_weekly.py", folder)
+    assert f"{so_far:,} rows so far" in run(*write)
+    read = run("read_weekly.py", folder)
+    assert "2,835 rows equal the captures" in read
+    assert "standardised" in read
+
+    [store] = folder.iterdir()
+    book, stats = (tempozarr.open_array(store / name) for name in ("book", "book_stats"))
+    values = book[...].astype("f8")
+    np.testing.assert_allclose(stats[0], values.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(stats[1], values.std(axis=0), rtol=1e-6)
+    run(*write)  # nothing is left to do
+    np.testing.assert_array_equal(tempozarr.open_array(store / "book")[...], values)
+
+    files = [file for file in (store / "mid/c").rglob("*") if file.is_file()]
+    files[-1].unlink()
+    assert "CHECK FAILED: mid: 2,835 of 2,835 values differ" in run(
+        "read_weekly.py", folder, status=1
+    )
+    assert "expected stores in" in run("read_weekly.py", tmp_path / "none", status=2)
+
+
+def test_stores_by_day(tmp_path: Path) -> None:
+    midnight = capture(tmp_path, FIRST_DAY[:50] + FIRST_DAY[-200:] + SECOND_DAY[:300])
+    folder = tmp_path / "days"
+    run("write_weekly.py", midnight, "--folder", folder, "--period", "day")
+    assert sorted(store.name for store in folder.iterdir()) == [
+        "2024-08-08.zarr",
+        "2024-08-09.zarr",
+    ]
+    for store in folder.iterdir():
+        time = tempozarr.open_array(store / "time")[...].astype("M8[ms]")
+        assert len(time) > 100
+        assert set(time.astype("M8[D]").astype(str)) == {store.stem}
+
+
+def test_roll_over(tmp_path: Path, write_weekly: Any) -> None:
+    """ISO weeks, over the turn of a year; a latecomer stays; a finished store takes no more."""
+
+    def append(update: int, day: str) -> None:
+        time_ms = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+        book = np.ones((50, 3), "f4")
+        stores.append(write_weekly.Row(time_ms, 0, update, book, np.zeros(4)))
+
+    def ids() -> dict[str, list[int]]:
+        found = sorted(tmp_path.iterdir())
+        return {store.stem: list(tempozarr.open_array(store / "update_id")) for store in found}
+
+    stores = write_weekly.Stores(tmp_path, "week")
+    append(1, "2024-12-29T23:59:59.999")
+    append(2, "2024-12-30")
+    append(3, "2024-12-29T23:59:59.999")
+    append(4, "2025-01-05T23:59:59.999")
+    stores.close()
+    assert ids() == {"2024-W52": [1], "2025-W01": [2, 3, 4]}
+    assert "book_stats" in tempozarr.open_group(tmp_path / "2024-W52.zarr")
+    assert "book_stats" not in tempozarr.open_group(tmp_path / "2025-W01.zarr")
+
+    stores = write_weekly.Stores(tmp_path, "week")
+    append(4, "2025-01-05T23:59:59.999")
+    append(5, "2025-01-06")
+    stores.finish()
+    assert ids() == {"2024-W52": [1], "2025-W01": [2, 3, 4], "2025-W02": [5]}
+    with pytest.raises(SystemExit, match="is finished"):
+        append(6, "2025-01-07")
+
+
+def test_a_new_store_without_rows_is_no_beginning(tmp_path: Path, write_weekly: Any) -> None:
+    """As a crash leaves it behind a roll-over."""
+    stores = write_weekly.Stores(tmp_path, "day")
+    stores.append(write_weekly.Row(0, 0, 7, np.ones((50, 3), "f4"), np.zeros(4)))
+    stores.finish()
+    tempozarr.Writer(tmp_path / "1970-01-02.zarr", write_weekly.schema()).close()
+    stores = write_weekly.Stores(tmp_path, "day")
+    assert stores.last_update == 7
+    stores.close()
