@@ -18,6 +18,10 @@ PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED
 
 # Each has a conftest.py, so each is a run of its own.
 SUITES := python-ext/tests conformance
+# One of the peers that read what we write is zarrita.js, for which the tests need node 20 and npm:
+# `make test ZARRITA=no` leaves it out.
+ZARRITA ?= yes
+export ZARRITA
 TOOLS := .venv/tools
 VENV = .venv/py$(PYTHON)
 PIP_INSTALL := -m pip --disable-pip-version-check install --quiet
@@ -60,12 +64,14 @@ test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
 	cargo test --workspace
 
 .PHONY: test-python
+test-python: $(if $(filter-out no,$(ZARRITA)),conformance/zarrita/node_modules/.ready)
 test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found
 	@for v in $(PYTHONS); do for suite in $(SUITES); do \
 		echo "== Python $$v: $$suite"; \
 		.venv/py$$v/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . $$suite $(ARGS); \
 	done; done
-	@echo "Tested on Python $(PYTHONS); not tested: $(or $(filter-out $(PYTHONS),$(SUPPORTED)),none)."
+	@echo "Tested on Python $(PYTHONS); not tested: $(or $(strip $(filter-out $(PYTHONS),$(SUPPORTED)) \
+		$(if $(filter no,$(ZARRITA)),zarrita.js)),none)."
 ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
 endif
@@ -92,7 +98,7 @@ goldens: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) ## Write the goldens tha
 
 .PHONY: clean
 clean: ## Remove everything that these jobs made
-	rm -rf target build .venv examples/output bench/output
+	rm -rf target build .venv examples/output bench/output conformance/zarrita/node_modules
 	find . -name __pycache__ -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache | xargs rm -rf
 
 # -- files ---------------------------------------------------------------------------------------
@@ -116,6 +122,11 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	rm -rf .venv/bench
 	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/bench
 	.venv/bench/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+conformance/zarrita/node_modules/.ready: conformance/zarrita/package.json conformance/zarrita/package-lock.json
+	@{ command -v node && command -v npm; } >/dev/null || { echo "zarrita.js needs node 20 and npm; ZARRITA=no leaves it out"; exit 1; }
+	npm ci --prefix $(<D) --ignore-scripts --no-audit --no-fund
 	touch $@
 
 # One wheel (abi3) serves every Python.
