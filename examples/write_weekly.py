@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("captures", type=Path, nargs="*", default=CAPTURES)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="default: %(default)s")
     parser.add_argument("--period", choices=NAMES, default="week", help="default: %(default)s")
-    parser.add_argument("--messages", type=int, help="stop after so many, within the period")
+    parser.add_argument("--messages", type=int, help="stop after so many, within a period")
     args = parser.parse_args()
     # zarr-python says this of every numcodecs codec; here they are the point.
     warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
