@@ -259,3 +259,11 @@ def test_samples_that_do_not_encode_say_where() -> None:
     )
     with pytest.raises(tempozarr.CodecError, match=r"^sample of a, from row 0: .*300"):
         plan(schema, sample=np.full(5, 300, "f4"))
+
+
+def test_late_arrays_are_not_planned_with_the_rows_of_the_others() -> None:
+    schema = schemas.market(target_columns=["next"])
+    assert [path for path, array in schema.walk() if array.late] == ["targets"]
+    assert list(plan(schema, 1000)) == ["time", "book"]
+    late = dict(schema.walk())["targets"]
+    assert list(plan(late, 5)) == [""]

@@ -174,7 +174,8 @@ def plan(
     Parameters
     ----------
     schema
-        What to store.
+        What to store. Late arrays of a group are not in its plan: how long they are is another
+        matter, and `Writer` plans them when it is given them.
     rows
         Number of rows expected; None if unknown, for many.
     access
@@ -199,7 +200,11 @@ def plan(
     """
     rows, window = (None if n is None else index(n) for n in (rows, window))
     _check(rows, access, window, shard_bytes)
-    arrays = {"": schema} if isinstance(schema, ArraySchema) else dict(schema.walk())
+    arrays = (
+        {"": schema}
+        if isinstance(schema, ArraySchema)
+        else {path: array for path, array in schema.walk() if not array.late}
+    )
     samples = _samples(sample, arrays, single=isinstance(schema, ArraySchema))
     planner = _Planner(
         rows=rows,
