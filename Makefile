@@ -43,8 +43,11 @@ setup: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) $(TOOLS)/.ready ## Make th
 build: build/wheel ## Build the wheel (release) into build/wheels/
 
 .PHONY: demo
-demo: $$(VENV)/.tempozarr ## Read real order books, check them against zarr-python, time both, draw pictures
+demo: $$(VENV)/.tempozarr ## Read real order books and write captures of some, check them against zarr-python, time, draw
 	$(VENV)/bin/python examples/demo.py $(ARGS)
+	rm -rf examples/output/BTCUSD.zarr
+	$(VENV)/bin/python examples/write_weekly.py
+	$(VENV)/bin/python examples/read_weekly.py
 
 .PHONY: bench
 bench: .venv/bench/.tempozarr bench-kernels ## Measure everything beside its peers and limits; ARGS="--size 100 --cases P1,P4"
