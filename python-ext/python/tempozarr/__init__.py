@@ -3,7 +3,8 @@
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out. Nothing here imports zarr-python until something that needs it is used.
+lays out; `tempozarr.copy` makes such a store of another one. Nothing here imports zarr-python until
+something that needs it is used.
 """
 
 from importlib import import_module
@@ -23,6 +24,7 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
+    from tempozarr._copy import CopyReport, copy
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
     from tempozarr._plan import Plan, plan
     from tempozarr._progress import Progress
@@ -32,6 +34,7 @@ __all__ = [
     "Array",
     "CodecError",
     "CodecPipeline",
+    "CopyReport",
     "Explanation",
     "Group",
     "MetadataError",
@@ -42,6 +45,7 @@ __all__ = [
     "Writer",
     "__version__",
     "codecs",
+    "copy",
     "disable",
     "enable",
     "open",
@@ -57,6 +61,8 @@ __all__ = [
 # What imports zarr-python or pydantic, and where it is.
 _LATER = {
     "CodecPipeline": "_pipeline",
+    "CopyReport": "_copy",
+    "copy": "_copy",
     "disable": "_pipeline",
     "enable": "_pipeline",
     "pipeline_stats": "_pipeline",
