@@ -255,8 +255,8 @@ def copy(
     >>> mid16 = tempozarr.schema.ArraySchema(name="mid", dtype="float64", float16=True)
     >>> market = tempozarr.schema.GroupSchema(arrays=[mid16])
     >>> report = tempozarr.copy("old.zarr", "new.zarr", market, verify=True)
-    >>> report.rows, report["mid"].max_error
-    (1000, 0.03103103103103...)
+    >>> report.rows, round(report["mid"].max_error, 4)
+    (1000, 0.0312)
     """
     began = time.monotonic()
     found = _find(source)
@@ -515,11 +515,11 @@ def _describe(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of what is left out below
-            schema = ArraySchema(**fields, codecs=codecs)  # type: ignore[arg-type]
+            schema = ArraySchema(**fields, codecs=codecs)
         if not _chains.lossy(schema.codecs):
             return schema
     try:
-        return ArraySchema(**fields)  # type: ignore[arg-type]
+        return ArraySchema(**fields)
     except ValidationError:
         return None
 
@@ -532,7 +532,7 @@ def _document(array: AnyArray) -> dict[str, Any]:
     documents = {name: json.loads(file.to_bytes()) for name, file in files.items()}
     if "zarr.json" in documents:
         return dict(documents["zarr.json"])
-    return documents[".zarray"] | {"attributes": documents.get(".zattrs", {})}
+    return dict(documents[".zarray"]) | {"attributes": documents.get(".zattrs", {})}
 
 
 def _json(value: Any) -> Any:
@@ -571,9 +571,10 @@ def _layout(
     if job.path in layout:
         given = layout[job.path]
         return given if isinstance(given, tuple) else (given.chunk_rows, given.shard_rows)
-    planned = plan(
-        job.schema, job.rows, access=access, window=window, path=root, sample=_sample(job)
-    )[""]
+    with _naming(job, "planning"):
+        planned = plan(
+            job.schema, job.rows, access=access, window=window, path=root, sample=_sample(job)
+        )[""]
     return planned.chunk_rows, planned.shard_rows
 
 
@@ -695,13 +696,11 @@ def _run(
         try:
             for path, job in jobs.items():
                 began = time.monotonic()
-                results[path] = act(job, lambda rows, done=done: report(done + rows))
+                with _naming(job, what):
+                    results[path] = act(job, lambda rows: report(done + rows))  # noqa: B023
                 done += job.rows
                 report(done, now=True)
                 seconds[path] += time.monotonic() - began
-        except TempozarrError as e:
-            e.add_note(f"while {what} array {path!r} of {root}")
-            raise
         finally:
             report.close()
         return results
@@ -721,6 +720,16 @@ def _run(
         )
         for path, job in jobs.items()
     }
+
+
+@contextlib.contextmanager
+def _naming(job: _Job, what: str) -> Iterator[None]:
+    """Note in errors which array they are about."""
+    try:
+        yield
+    except Exception as e:
+        e.add_note(f"while {what} array {job.path or '/'} of {job.array.shape} {job.array.dtype}")
+        raise
 
 
 def _copy_array(job: _Job, root: Path, told: Callable[[int], None], *, sync: bool) -> int:
