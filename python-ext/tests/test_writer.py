@@ -19,7 +19,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 import tempozarr
 from producer import LAYOUT, MID, SCHEMA, rows
-from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer
+from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer, _commit
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 
@@ -590,14 +590,51 @@ def test_progress(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_damaged_journal_is_an_error(store: Path) -> None:
     Writer(store, SCHEMA, layout=LAYOUT).close()
     staging = store / "book" / ".tempozarr"
-    for moves in ("1", '[["a", "../../b"]]', '[["..", "b"]]', '[["", "b"]]', '[["a", "/b"]]', "[1"):
+    wrong = ("1", '[["a", "../../b"]]', '[["..", "b"]]', '[["", "b"]]', '[["a", "/b"]]', "[1")
+    for levels, moves in (*((1, moves) for moves in wrong), (2, "[]"), ('"x"', "[]")):
         staging.mkdir()
-        (staging / "journal.json").write_text(f'{{"moves": {moves}}}')
+        (staging / "journal.json").write_text(f'{{"levels": {levels}, "moves": {moves}}}')
         with pytest.raises(StoreError, match="expected the journal of an unfinished flush in"):
             Writer(store, mode="a")
         (staging / "journal.json").unlink()
         Writer(store, mode="a").close()
     assert not staging.exists()
+
+
+@pytest.mark.parametrize("opened", ["root", "array"])
+@pytest.mark.parametrize("written", ["root", "array"])
+def test_an_interrupted_flush_is_finished_by_whoever_opens_the_store(
+    store: Path, monkeypatch: pytest.MonkeyPatch, written: str, opened: str
+) -> None:
+    make = _commit._make
+    for moves in range(9):
+        Writer(store, SCHEMA, layout=LAYOUT).close()
+        more: Any = rows(0, 33) if written == "root" else rows(0, 33)["book"]
+
+        def make_some(planned: Any, most: int = moves) -> None:
+            make(list(planned)[:most])
+            raise KeyboardInterrupt
+
+        writer = Writer(store if written == "root" else store / "book", mode="a")
+        writer.append(more)
+        monkeypatch.setattr(_commit, "_make", make_some)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+        monkeypatch.setattr(_commit, "_make", make)
+        writer.close()
+        if opened == "array":
+            Writer(store / "book", mode="a").close()
+        elif written == "root":
+            Writer(store, mode="a").close()
+        else:
+            with pytest.raises(MetadataError, match="as many rows"):
+                Writer(store, mode="a")
+        if written == "root":
+            check(store, 33)
+        else:
+            found = tempozarr.open_array(store / "book")
+            np.testing.assert_array_equal(found, more)
+        assert not list(store.rglob(".tempozarr"))
 
 
 def test_damaged_shards_are_errors(store: Path) -> None:

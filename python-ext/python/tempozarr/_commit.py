@@ -102,6 +102,7 @@ class Staging:
 
     def __init__(self, root: Path, inside: str, *, sync: bool) -> None:
         self._root = root
+        self._levels = len(Path(inside).parts)
         self._folder = root / inside / _STAGING
         self._sync = sync
         # Names are never used twice: a journal must not find other files than it was written for.
@@ -138,7 +139,7 @@ class Staging:
         """Move staged files to their places: all of them, in this order, or none."""
         moves = list(moves)
         names = [[old.name, new.relative_to(self._root).as_posix()] for old, new in moves]
-        journal = self.write({"moves": names})
+        journal = self.write({"levels": self._levels, "moves": names})
         self._sync_folders([self._folder])
         journal = journal.replace(self._folder / _JOURNAL)
         self._sync_folders([self._folder])
@@ -149,8 +150,9 @@ class Staging:
         journal.unlink()
 
     def remove(self) -> None:
-        """Remove the folder and what is in it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder and what is in it, unless there are moves left to make."""
+        if not (self._folder / _JOURNAL).exists():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _sync_folders(self, folders: Iterable[Path]) -> None:
         if self._sync:
@@ -233,22 +235,35 @@ def recover(root: Path, inside: str) -> None:
         return
     journal = folder / _JOURNAL
     with contextlib.suppress(FileNotFoundError):
-        _make(_moves(root, folder, journal))
+        _make(_moves(folder, journal))
         os.sync()
     shutil.rmtree(folder)
 
 
-def _moves(root: Path, folder: Path, journal: Path) -> list[tuple[Path, Path]]:
-    """Read the moves that are left."""
+def _moves(folder: Path, journal: Path) -> list[tuple[Path, Path]]:
+    """Read the moves that are left.
+
+    The writer that died may have had another root than who finds its journal: a group above, or
+    one array of a group.
+    """
+    root = folder.parent
+    moves = []
+    wrong = None
     try:
-        moves = [(str(old), str(new)) for old, new in json.loads(journal.read_bytes())["moves"]]
+        document = json.loads(journal.read_bytes())
+        moves = [(str(old), str(new)) for old, new in document["moves"]]
+        for _ in range(document["levels"]):
+            root = root.parent
+            if not (root / "zarr.json").exists():
+                wrong = "its store begins at what is none"
+                break
         inside = all(
             re.fullmatch("[0-9a-f-]+", old)
             and (root / new).is_relative_to(root)
             and ".." not in Path(new).parts
             for old, new in moves
         )
-        wrong = None if inside else "a move leads out of the store"
+        wrong = wrong if inside else "a move leads out of the store"
     except (KeyError, TypeError, ValueError) as e:
         wrong = repr(e)
     if wrong:
