@@ -22,8 +22,8 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 import tempozarr
 from conftest import ARRAYS, create
+from copier import copy_slowly, make_small
 from tempozarr import CodecError, MetadataError, Progress, StoreError, Writer, _copy
-from tempozarr._progress import Reporter
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 from test_writer import files, run
@@ -38,19 +38,13 @@ pytestmark = pytest.mark.filterwarnings(
 WHOLE = {"scalar", "strings", "blobs", "v2_scalar", "v2_strings"}  # left to zarr-python
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["test_copy"])
+processes.set_forkserver_preload(["tempozarr._copy", "zarr"])
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blocks, flushed often."""
     make_small(monkeypatch.setattr)
-
-
-def make_small(set_: Any = setattr) -> None:
-    set_(_copy, "_AT_ONCE", 1 << 12)
-    set_(_copy, "_FLUSH", 1 << 13)
-    set_(Reporter, "_INTERVAL", 0)
 
 
 @pytest.fixture
@@ -434,19 +428,13 @@ def test_sources_that_have_got_longer(source: Path, tmp_path: Path) -> None:
     check(source, target, at_least=1700)
 
 
-def copy_slowly(source: Path, target: Path, begun: Any) -> None:
-    make_small()
-    begun.set()
-    tempozarr.copy(source, target, layout={"book": (16, 64), "deep/er/time": (32, 256)})
-
-
 def test_killed_at_any_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     write_source(source, 40_000)
     words = np.array(["a", "bc"], np.dtypes.StringDType())
     zarr.open_group(source).create_array("words", data=words)
     rng = np.random.default_rng(20240809)
-    until = time.monotonic() + 12
+    until = time.monotonic() + 9
     kills = copies = 0
     expected = {path: tempozarr.open_array(source / path)[...] for path in ("book", "deep/er/time")}
     rows = dict.fromkeys(expected, 0)
