@@ -179,7 +179,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
         If there is something that is no store, or another writer.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(root)
+    remove_unfinished(root)
     before: list[Lock] = []
     if root.exists() and (root.is_file() or any(root.iterdir())):
         if not any((root / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
@@ -212,7 +212,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
     return lock
 
 
-def _remove_unfinished(root: Path) -> None:
+def remove_unfinished(root: Path) -> None:
     """Remove what writers left beside the store that died while they made it."""
     for end in _UNFINISHED:
         for left in root.parent.glob(f".{glob.escape(root.name)}.*{end}"):

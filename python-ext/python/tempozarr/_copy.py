@@ -24,7 +24,7 @@ from zarr.storage import MemoryStore
 
 from tempozarr import _array, _chains, _core
 from tempozarr._array import Array, Group, _locate, _node
-from tempozarr._commit import Lock, Staging, create, recover
+from tempozarr._commit import Lock, Staging, create, recover, remove_unfinished
 from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
 from tempozarr._plan import _size, plan
 from tempozarr._progress import Reporter
@@ -594,9 +594,12 @@ def _sample(job: _Job) -> NDArray[Any] | None:
 
 def _expect_beginning(root: Path, found: _Found, jobs: Mapping[str, _Job], layout: Layout) -> None:
     """Refuse a store that is no copy, as far as it goes."""
-    for path, document in _documents(root).items():
+    remove_unfinished(root)
+    documents = _documents(root)
+    for path, document in documents.items():
         if document["node_type"] == "array":
-            recover(root, path)
+            with _locked(root, path):
+                recover(root, path)
     documents = _documents(root)
     problems = [
         f"{path or '/'}: expected a group, the target has none there"
@@ -848,9 +851,21 @@ def _consolidate(root: Path, inside: str, *, always: bool, sync: bool) -> None:
     documents = _documents(root)
     if always or documents[""].get("consolidated_metadata"):
         documents[""]["consolidated_metadata"] = _consolidated(documents)
-        staging = Staging(root, inside, sync=sync)
-        staging.write(documents[""]).replace(root / "zarr.json")
-        staging.remove()
+        with _locked(root, inside):
+            staging = Staging(root, inside, sync=sync)
+            staging.write(documents[""]).replace(root / "zarr.json")
+            staging.remove()
+
+
+@contextlib.contextmanager
+def _locked(root: Path, path: str) -> Iterator[None]:
+    """Keep out other writers of an array below the root, which is locked."""
+    lock = Lock(root / path) if path else None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
 
 
 def _folder_of(array: AnyArray) -> Path | None:
