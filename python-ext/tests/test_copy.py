@@ -23,7 +23,7 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 import tempozarr
 from conftest import ARRAYS, create
 from copier import copy_slowly, make_small
-from tempozarr import CodecError, MetadataError, Progress, StoreError, Writer, _copy
+from tempozarr import CodecError, MetadataError, Progress, StoreError, Writer, _compare, _copy
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 from test_writer import files, run
@@ -161,6 +161,17 @@ def test_dimension_names_of_which_some_are_missing(tmp_path: Path) -> None:
     tempozarr.copy(tmp_path / "a", tmp_path / "b")
     assert zarr.open_array(tmp_path / "b").metadata.dimension_names == ("row", None)  # type: ignore[union-attr]
     assert tempozarr.copy(tmp_path / "a", tmp_path / "b")[""].resumed_from == 4
+
+
+def test_names_that_are_not_those_of_the_dimensions_stay_an_attribute(tmp_path: Path) -> None:
+    attributes: dict[str, Any] = {"_ARRAY_DIMENSIONS": ["row"]}
+    zarr.create_array(
+        tmp_path / "a", shape=(4, 3), dtype="f4", zarr_format=2, attributes=attributes
+    )
+    tempozarr.copy(tmp_path / "a", tmp_path / "b")
+    copied = tempozarr.open_array(tmp_path / "b")
+    assert "dimension_names" not in copied.metadata
+    assert dict(copied.attrs) == attributes
 
 
 def test_attributes_that_json_has_not(tmp_path: Path) -> None:
@@ -309,6 +320,10 @@ def test_schemas_of_something_else_are_refused(source: Path, tmp_path: Path) -> 
     ):
         with pytest.raises(MetadataError, match=message):
             tempozarr.copy(source, target, schema)
+    words = tmp_path / "words"
+    zarr.create_array(words, data=np.array(["a", "bc"], np.dtypes.StringDType()))
+    with pytest.raises(MetadataError, match=r"time: expected int64 .*, the source has StringDType"):
+        tempozarr.copy(words, target, time_)
     with pytest.raises(TypeError, match="schema: expected GroupSchema, as the source is a group"):
         tempozarr.copy(source, target, book)
     with pytest.raises(TypeError, match="schema: expected ArraySchema, as the source is an array"):
@@ -615,7 +630,7 @@ def test_errors_of_codecs_that_round(tmp_path: Path) -> None:
 )
 def test_which_codecs_round(dtype: str, codecs: list[Any], expected: bool) -> None:
     chain = [{"name": f"numcodecs.{name}", "configuration": given} for name, given in codecs]
-    assert _copy._rounds(ArraySchema(name="a", dtype=dtype, codecs=chain)) == expected
+    assert _compare.rounds(ArraySchema(name="a", dtype=dtype, codecs=chain)) == expected
 
 
 def test_nan_payloads_are_kept(tmp_path: Path) -> None:

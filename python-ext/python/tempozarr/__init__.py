@@ -24,10 +24,11 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
-    from tempozarr._copy import CopyReport, copy
+    from tempozarr._copy import copy
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
     from tempozarr._plan import Plan, plan
     from tempozarr._progress import Progress
+    from tempozarr._report import CopyReport
     from tempozarr._writer import Writer
 
 __all__ = [
@@ -61,7 +62,7 @@ __all__ = [
 # What imports zarr-python or pydantic, and where it is.
 _LATER = {
     "CodecPipeline": "_pipeline",
-    "CopyReport": "_copy",
+    "CopyReport": "_report",
     "copy": "_copy",
     "disable": "_pipeline",
     "enable": "_pipeline",

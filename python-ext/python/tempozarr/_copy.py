@@ -10,9 +10,8 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,16 +22,18 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from tempozarr import _array, _chains, _core
-from tempozarr._array import Array, Group, _locate, _node
+from tempozarr._array import Array, Group, _locate, _native, _node
 from tempozarr._commit import Lock, Staging, create, recover, remove_unfinished
+from tempozarr._compare import errors, first_difference, rounds
 from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
-from tempozarr._plan import _size, plan
+from tempozarr._plan import plan
 from tempozarr._progress import Reporter
+from tempozarr._report import ArrayReport, CopyReport
 from tempozarr._writer import Writer, _consolidated, _documents, _folder
-from tempozarr.schema import ArraySchema, GroupSchema
+from tempozarr.schema import _V2_DIMENSIONS, ArraySchema, GroupSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -50,130 +51,6 @@ _FLUSH = 256 << 20
 """Bytes of rows between two flushes, at least."""
 _SAMPLE = 16 << 20
 _SAMPLE_PARTS = 4
-_V2_DIMENSIONS = "_ARRAY_DIMENSIONS"  # xarray's
-_ROUNDING = {"bitround", "fixedscaleoffset", "quantize"}
-
-
-@dataclass(frozen=True)
-class ArrayReport:
-    """What became of one array.
-
-    Attributes
-    ----------
-    rows
-        Length of the array.
-    nbytes
-        Decoded bytes of all rows.
-    stored_before, stored_after
-        Bytes of the files of its chunks; None where the source is no local store.
-    seconds
-        Time that this call took for it.
-    resumed_from
-        Row that this call began at: those before had been copied already.
-    verified
-        Whether all of it was read back and compared.
-    max_error
-        Largest absolute error, if verified and not equal bit for bit: one for each place of the
-        last dimension of a row; a single one where a row is one value.
-    """
-
-    rows: int
-    nbytes: int
-    stored_before: int | None
-    stored_after: int
-    seconds: float
-    resumed_from: int
-    verified: bool
-    max_error: float | tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class CopyReport(Mapping[str, ArrayReport]):
-    """What became of the arrays of a copied store, by path; `print(report)` is a table.
-
-    A store that is one array has the path "".
-    """
-
-    arrays: Mapping[str, ArrayReport]
-    seconds: float = field(compare=False)
-
-    def __getitem__(self, path: str) -> ArrayReport:
-        return self.arrays[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
-
-    @property
-    def rows(self) -> int:
-        """Rows of all arrays."""
-        return sum(array.rows for array in self.values())
-
-    @property
-    def nbytes(self) -> int:
-        """Decoded bytes of all arrays."""
-        return sum(array.nbytes for array in self.values())
-
-    @property
-    def stored_before(self) -> int | None:
-        """Stored bytes of all arrays in the source; None if it is no local store."""
-        sizes = [array.stored_before for array in self.values()]
-        return None if None in sizes else sum(filter(None, sizes))
-
-    @property
-    def stored_after(self) -> int:
-        """Stored bytes of all arrays in the target."""
-        return sum(array.stored_after for array in self.values())
-
-    @property
-    def verified(self) -> bool:
-        """Whether everything was read back and compared."""
-        return all(array.verified for array in self.values())
-
-    def __str__(self) -> str:
-        table = [
-            [
-                "array",
-                "rows",
-                "decoded",
-                "stored before",
-                "after",
-                "seconds",
-                "from row",
-                "verified",
-            ],
-            *(_line(path or "array", array) for path, array in self.items()),
-        ]
-        if len(self) > 1:
-            before = "?" if self.stored_before is None else _size(self.stored_before)
-            sizes = [_size(self.nbytes), before, _size(self.stored_after)]
-            table.append(["total", f"{self.rows:,}", *sizes, f"{self.seconds:.1f}", "", ""])
-        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        )
-
-
-def _line(path: str, array: ArrayReport) -> list[str]:
-    verified = "bit for bit" if array.verified else "no"
-    if array.max_error is not None:
-        verified = f"error {np.max(array.max_error):.3g}"
-    return [
-        path,
-        f"{array.rows:,}",
-        _size(array.nbytes),
-        "?" if array.stored_before is None else _size(array.stored_before),
-        _size(array.stored_after),
-        f"{array.seconds:.1f}",
-        f"{array.resumed_from:,}",
-        verified,
-    ]
 
 
 def copy(
@@ -462,8 +339,9 @@ def _jobs(found: _Found, schema: Schema | None) -> dict[str, _Job]:
         document = _document(array)
         attributes = _json(document.get("attributes") or {})
         names = document.get("dimension_names")
-        if document["zarr_format"] == 2:  # noqa: PLR2004
-            names = attributes.pop(_V2_DIMENSIONS, None)
+        named = attributes.get(_V2_DIMENSIONS)
+        if isinstance(named, list) and len(named) == len(array.shape) and names is None:
+            names = attributes.pop(_V2_DIMENSIONS)
         given = wanted.pop(path, None)
         described = given
         if given is None:
@@ -486,7 +364,7 @@ def _jobs(found: _Found, schema: Schema | None) -> dict[str, _Job]:
 def _misfit(schema: ArraySchema, array: AnyArray) -> str | None:
     shape = ("rows", *schema.row_shape)
     fits = array.shape and array.shape[1:] == schema.row_shape
-    if fits and array.dtype.newbyteorder("=") == schema.numpy_dtype:
+    if fits and _native(array.dtype) == schema.numpy_dtype:
         return None
     return (
         f"expected {schema.dtype} of shape ({', '.join(map(str, shape))}), the source has "
@@ -678,7 +556,7 @@ def _other_rows(job: _Job, folder: Path) -> str | None:
         chunk[: len(ours)] = _rows(job.array, start, start + len(ours))
         # Which is what it was, or for codecs that round, what they make of it.
         theirs = pipeline.decode(pipeline.encode(chunk))[: len(ours)]
-        if (row := _first_difference(ours, theirs)) is not None:
+        if (row := first_difference(ours, theirs)) is not None:
             return f"row {start + row} of the target is not that of the source"
     return None
 
@@ -709,7 +587,7 @@ def _run(
         return results
 
     resumed = each("copying", lambda job, told: _copy_array(job, root, told, sync=sync))
-    errors = each("verifying", lambda job, told: _verify(job, root, told)) if verify else {}
+    worst = each("verifying", lambda job, told: _verify(job, root, told)) if verify else {}
     return {
         path: ArrayReport(
             rows=job.rows,
@@ -719,7 +597,7 @@ def _run(
             seconds=seconds[path],
             resumed_from=resumed[path],
             verified=verify,
-            max_error=errors.get(path),
+            max_error=worst.get(path),
         )
         for path, job in jobs.items()
     }
@@ -799,7 +677,7 @@ def _blocks(
     Blocks end at multiples of `step`, and of `border`.
     """
     step = min(step, max(stop - start, 1))
-    dtype = array.dtype.newbyteorder("=")
+    dtype = _native(array.dtype)
     buffers = [np.empty((step, *array.shape[1:]), dtype) for _ in range(2)]
     with ThreadPoolExecutor(1, "tempozarr-copy") as executor:
         ahead = None
@@ -820,7 +698,7 @@ def _rows(
 ) -> NDArray[Any]:
     """Read rows, in native byte order."""
     if memory is None:
-        memory = np.empty((stop - start, *array.shape[1:]), array.dtype.newbyteorder("="))
+        memory = np.empty((stop - start, *array.shape[1:]), _native(array.dtype))
     rows = memory[: stop - start]
     if isinstance(array, Array):
         array.read(slice(start, stop), out=rows)
@@ -900,21 +778,21 @@ def _verify(job: _Job, root: Path, told: Callable[[int], None]) -> float | tuple
         _verify_whole(job, folder)
         return None
     stored = Array(str(folder))
-    rounds = _rounds(job.schema)
+    may_differ = rounds(job.schema)
     worst: Any = None
     done = 0
     ours, theirs = (
         _blocks(array, 0, job.rows, _step(job.array, stored)) for array in (stored, job.array)
     )
     for found, expected in zip(ours, theirs, strict=True):
-        if (row := _first_difference(found, expected)) is not None:
-            if not rounds:
+        if (row := first_difference(found, expected)) is not None:
+            if not may_differ:
                 raise CodecError(
                     f"row {done + row} of {folder} is not that of the source, and its codecs do "
                     "not round: copy again with overwrite=True"
                 )
-            errors = _errors(found, expected)
-            worst = errors if worst is None else np.maximum(worst, errors)
+            worse = errors(found, expected)
+            worst = worse if worst is None else np.maximum(worst, worse)
         done += len(found)
         told(done)
     return None if worst is None else float(worst) if np.ndim(worst) == 0 else tuple(worst.tolist())
@@ -932,53 +810,3 @@ def _verify_whole(job: _Job, folder: Path) -> None:
             raise CodecError(
                 f"{region} of {folder} is not that of the source: copy again with overwrite=True"
             )
-
-
-def _first_difference(ours: NDArray[Any], theirs: NDArray[Any]) -> int | None:
-    """Give the first row in which bits differ."""
-    word = np.uint64 if ours.nbytes % 8 == 0 else np.uint8
-    a, b = (np.ascontiguousarray(rows).reshape(-1).view(word) for rows in (ours, theirs))
-    if np.array_equal(a, b):
-        return None
-    return int(np.argmax(a != b)) * a.itemsize // (ours.nbytes // len(ours))
-
-
-def _errors(ours: NDArray[Any], theirs: NDArray[Any]) -> Any:
-    """Give the largest absolute error in each place of the last dimension of a row."""
-    if ours.dtype.kind in "mM":
-        ours, theirs = ours.view("i8"), theirs.view("i8")
-    wide = "c16" if ours.dtype.kind == "c" else "f8"
-    with np.errstate(invalid="ignore", over="ignore"):
-        errors = np.abs(ours.astype(wide) - theirs.astype(wide))
-        same = (ours == theirs) | ((ours != ours) & (theirs != theirs))  # noqa: PLR0124 (NaN)
-    errors[same] = 0
-    errors[np.isnan(errors)] = np.inf  # a number became NaN, or the other way round
-    return errors.max(axis=tuple(range(max(errors.ndim - 1, 1))))
-
-
-def _rounds(schema: ArraySchema) -> bool:
-    """Whether the codecs may change values."""
-    dtype = schema.numpy_dtype
-    for codec in schema.codecs:
-        stated: Any = codec["configuration"]
-        name = str(codec["name"]).removeprefix("numcodecs.")
-        if name in _ROUNDING:
-            return True
-        if name == "delta":
-            if np.dtype(stated["dtype"]).kind in "fc" or not _holds(stated["astype"], dtype):
-                return True
-        elif name == "astype":
-            # Of integers, a Writer refuses those that do not fit.
-            integers = np.dtype(stated["encode_dtype"]).kind in "iu" and dtype.kind in "iu"
-            if not integers and not _holds(stated["encode_dtype"], dtype):
-                return True
-        dtype = np.dtype(stated.get("encode_dtype") or stated.get("astype") or dtype)
-    return False
-
-
-def _holds(wide: Any, narrow: np.dtype[Any]) -> bool:
-    """Whether a data type has all values of another."""
-    big_integers = narrow.kind in "iumM" and narrow.itemsize == 8  # noqa: PLR2004
-    if narrow.kind in "mM":
-        narrow = np.dtype(np.int64)
-    return np.can_cast(narrow, wide) and not (big_integers and np.dtype(wide).kind in "fc")

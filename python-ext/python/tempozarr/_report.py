@@ -1,0 +1,132 @@
+"""What `tempozarr.copy` did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tempozarr._plan import _size
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """What became of one array.
+
+    Attributes
+    ----------
+    rows
+        Length of the array.
+    nbytes
+        Decoded bytes of all rows.
+    stored_before, stored_after
+        Bytes of the files of its chunks; None where the source is no local store.
+    seconds
+        Time that this call took for it.
+    resumed_from
+        Row that this call began at: those before had been copied already.
+    verified
+        Whether all of it was read back and compared.
+    max_error
+        Largest absolute error, if verified and not equal bit for bit: one for each place of the
+        last dimension of a row; a single one where a row is one value.
+    """
+
+    rows: int
+    nbytes: int
+    stored_before: int | None
+    stored_after: int
+    seconds: float
+    resumed_from: int
+    verified: bool
+    max_error: float | tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class CopyReport(Mapping[str, ArrayReport]):
+    """What became of the arrays of a copied store, by path; `print(report)` is a table.
+
+    A store that is one array has the path "".
+    """
+
+    arrays: Mapping[str, ArrayReport]
+    seconds: float = field(compare=False)
+
+    def __getitem__(self, path: str) -> ArrayReport:
+        return self.arrays[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all arrays."""
+        return sum(array.rows for array in self.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes of all arrays."""
+        return sum(array.nbytes for array in self.values())
+
+    @property
+    def stored_before(self) -> int | None:
+        """Stored bytes of all arrays in the source; None if it is no local store."""
+        sizes = [array.stored_before for array in self.values()]
+        return None if None in sizes else sum(filter(None, sizes))
+
+    @property
+    def stored_after(self) -> int:
+        """Stored bytes of all arrays in the target."""
+        return sum(array.stored_after for array in self.values())
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything was read back and compared."""
+        return all(array.verified for array in self.values())
+
+    def __str__(self) -> str:
+        table = [
+            [
+                "array",
+                "rows",
+                "decoded",
+                "stored before",
+                "after",
+                "seconds",
+                "from row",
+                "verified",
+            ],
+            *(_line(path or "array", array) for path, array in self.items()),
+        ]
+        if len(self) > 1:
+            before = "?" if self.stored_before is None else _size(self.stored_before)
+            sizes = [_size(self.nbytes), before, _size(self.stored_after)]
+            table.append(["total", f"{self.rows:,}", *sizes, f"{self.seconds:.1f}", "", ""])
+        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in table
+        )
+
+
+def _line(path: str, array: ArrayReport) -> list[str]:
+    verified = "bit for bit" if array.verified else "no"
+    if array.max_error is not None:
+        verified = f"error {np.max(array.max_error):.3g}"
+    return [
+        path,
+        f"{array.rows:,}",
+        _size(array.nbytes),
+        "?" if array.stored_before is None else _size(array.stored_before),
+        _size(array.stored_after),
+        f"{array.seconds:.1f}",
+        f"{array.resumed_from:,}",
+        verified,
+    ]
