@@ -144,9 +144,7 @@ class Staging:
         journal = journal.replace(self._folder / _JOURNAL)
         self._sync_folders([self._folder])
         _make(moves)
-        self._sync_folders(
-            {above for _, new in moves for above in new.parents if above.is_relative_to(self._root)}
-        )
+        self._sync_folders(_above(self._root, moves))
         journal.unlink()
 
     def remove(self) -> None:
@@ -156,12 +154,7 @@ class Staging:
 
     def _sync_folders(self, folders: Iterable[Path]) -> None:
         if self._sync:
-            for folder in folders:
-                descriptor = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            _sync(folders)
 
 
 def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
@@ -235,16 +228,17 @@ def recover(root: Path, inside: str) -> None:
         return
     journal = folder / _JOURNAL
     with contextlib.suppress(FileNotFoundError):
-        _make(_moves(folder, journal))
-        os.sync()
+        store, moves = _moves(folder, journal)
+        _make(moves)
+        _sync(_above(store, moves))
     shutil.rmtree(folder)
 
 
-def _moves(folder: Path, journal: Path) -> list[tuple[Path, Path]]:
-    """Read the moves that are left.
+def _moves(folder: Path, journal: Path) -> tuple[Path, list[tuple[Path, Path]]]:
+    """Read the root of the writer that died, and the moves that are left.
 
-    The writer that died may have had another root than who finds its journal: a group above, or
-    one array of a group.
+    It may be another root than that of who finds the journal: a group above, or one array of a
+    group.
     """
     root = folder.parent
     moves = []
@@ -271,7 +265,22 @@ def _moves(folder: Path, journal: Path) -> list[tuple[Path, Path]]:
             f"expected the journal of an unfinished flush in {journal}, got something else "
             f"({wrong}). Remove {folder} to go back to the flush before"
         )
-    return [(folder / old, root / new) for old, new in moves if (folder / old).exists()]
+    left = [(folder / old, root / new) for old, new in moves if (folder / old).exists()]
+    return root, left
+
+
+def _above(root: Path, moves: Iterable[tuple[Path, Path]]) -> set[Path]:
+    """Folders that moves have changed, or made."""
+    return {above for _, new in moves for above in new.parents if above.is_relative_to(root)}
+
+
+def _sync(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _make(moves: Iterable[tuple[Path, Path]]) -> None:
