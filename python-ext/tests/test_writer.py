@@ -338,7 +338,9 @@ def test_values_that_a_cast_cannot_hold(store: Path, dtype: str, stored: str, ba
         writer.append(np.ones((3, 2), dtype))
         values = np.ones((4, 2), dtype)
         values[2, 1] = bad
-        with pytest.raises(ValueError, match=rf"fit {stored}, as which .*, got .* at \[2, 1\]"):
+        with pytest.raises(
+            ValueError, match=rf"expected values that fit {stored}, as .* at \[2, 1\]"
+        ):
             writer.append(values)
         writer.append(np.ones((4, 2), dtype))
     assert tempozarr.open_array(store).shape == (7, 2)
@@ -380,6 +382,13 @@ def test_one_writer_at_a_time(store: Path) -> None:
             with pytest.raises(StoreError, match="book is being written by another"):
                 Writer(store, SCHEMA, mode=mode)
     check(store, 5)
+
+
+def test_systems_without_locks(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_commit, "fcntl", None)
+    with pytest.raises(StoreError, match="writing needs the file locks of Linux or macOS"):
+        Writer(store, SCHEMA)
+    assert not list(store.parent.iterdir())
 
 
 def test_modes(store: Path) -> None:

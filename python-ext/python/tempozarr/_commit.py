@@ -53,7 +53,9 @@ class Lock:
         self._descriptor: int | None = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not os.path.samestat(os.fstat(self._descriptor), folder.stat()):
+                raise BlockingIOError  # noqa: TRY301 (replaced by one that is being written)
+        except (BlockingIOError, FileNotFoundError):
             self._close()
             raise StoreError(
                 f"{folder} is being written by another tempozarr.Writer, here or in another "
@@ -183,9 +185,10 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
         # Arrays and groups may have writers of their own.
         before = [Lock(root), *(Lock(file.parent) for file in root.glob("*/**/zarr.json"))]
     new, old = (root.with_name(f".{root.name}.{uuid.uuid4().hex}{end}") for end in _UNFINISHED)
-    new.mkdir()
-    lock = Lock(new)
+    lock = None
     try:
+        new.mkdir()
+        lock = Lock(new)
         for path, document in documents.items():
             (new / path).mkdir(exist_ok=True)
             (new / path / "zarr.json").write_text(json.dumps(document, indent=2))
@@ -193,7 +196,8 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
             root.rename(old)
         new.rename(root)
     except BaseException:
-        lock.release()
+        if lock:
+            lock.release()
         shutil.rmtree(new, ignore_errors=True)
         if old.exists():
             old.rename(root)
@@ -229,13 +233,14 @@ def recover(root: Path, inside: str) -> None:
     journal = folder / _JOURNAL
     with contextlib.suppress(FileNotFoundError):
         store, moves = _moves(folder, journal)
-        _make(moves)
+        _make(move for move in moves if move[0].exists())
+        # Those that were made may not have reached the disk.
         _sync(_above(store, moves))
     shutil.rmtree(folder)
 
 
 def _moves(folder: Path, journal: Path) -> tuple[Path, list[tuple[Path, Path]]]:
-    """Read the root of the writer that died, and the moves that are left.
+    """Read the root of the writer that died, and the moves of its flush.
 
     It may be another root than that of who finds the journal: a group above, or one array of a
     group.
@@ -265,8 +270,7 @@ def _moves(folder: Path, journal: Path) -> tuple[Path, list[tuple[Path, Path]]]:
             f"expected the journal of an unfinished flush in {journal}, got something else "
             f"({wrong}). Remove {folder} to go back to the flush before"
         )
-    left = [(folder / old, root / new) for old, new in moves if (folder / old).exists()]
-    return root, left
+    return root, [(folder / old, root / new) for old, new in moves]
 
 
 def _above(root: Path, moves: Iterable[tuple[Path, Path]]) -> set[Path]:
