@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import tempozarr
-from tempozarr import _copy
+from tempozarr import _copy, _sources
 from tempozarr._progress import Reporter
 
 
 def make_small(set_: Any = setattr) -> None:
     """Copy in small blocks that are flushed often."""
-    set_(_copy, "_AT_ONCE", 1 << 12)
-    set_(_copy, "_FLUSH", 1 << 13)
+    set_(_sources, "AT_ONCE", 1 << 12)
+    set_(_copy, "FLUSH", 1 << 13)
     set_(Reporter, "_INTERVAL", 0)
 
 

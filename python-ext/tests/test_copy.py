@@ -23,7 +23,17 @@ from zarr.storage import LocalStore, MemoryStore, WrapperStore
 import tempozarr
 from conftest import ARRAYS, create
 from copier import copy_slowly, make_small
-from tempozarr import CodecError, MetadataError, Progress, StoreError, Writer, _compare, _copy
+from tempozarr import (
+    CodecError,
+    MetadataError,
+    Progress,
+    StoreError,
+    Writer,
+    _compare,
+    _copy,
+    _jobs,
+    _sources,
+)
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 from test_writer import files, run
@@ -586,7 +596,7 @@ def test_verifying_finds_every_bit(source: Path, tmp_path: Path, byte: int) -> N
     stored[byte] ^= 1
     chunk.write_bytes(stored)
     found = tempozarr.open_array(target)
-    job = _copy._jobs(_copy._find(source / "book"), schema)[""]
+    job = _jobs.pair(_sources.find(source / "book"), schema)[""]
     with pytest.raises(CodecError, match=f"row {byte // 24} of {target} is not that of the source"):
         _copy._verify(job, target, lambda rows: None)
     assert len(found) == 1000
@@ -658,7 +668,7 @@ def test_progress(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def blocks(start: int, stop: int, step: int, border: int | None) -> Iterator[NDArray[Any]]:
     array: Any = zarr.create_array(MemoryStore(), data=np.arange(100), chunks=(7,))
-    return _copy._blocks(array, start, stop, step, border)
+    return _sources.blocks(array, start, stop, step, border)
 
 
 @pytest.mark.parametrize("step", [1, 7, 14, 100])
@@ -676,8 +686,8 @@ def test_blocks_are_all_rows(start: int, step: int, border: int | None) -> None:
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     program = """
 import resource, sys, tempozarr
-from tempozarr import _copy
-_copy._AT_ONCE, _copy._FLUSH = 4 << 20, 16 << 20
+from tempozarr import _copy, _sources
+_sources.AT_ONCE, _copy.FLUSH = 4 << 20, 16 << 20
 tempozarr.copy(sys.argv[1], sys.argv[2], layout={"": (1000, 8000)}, sync=False, verify=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
