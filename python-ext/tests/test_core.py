@@ -817,3 +817,66 @@ def test_what_an_appender_refuses(tmp_path):
         tmp_path / "a" / "c" / f"{i}" / "0" for i in (2, 3, 4)
     ]
     assert appender.stage(True) == []
+
+
+def entries(shard):
+    """Offset and length of each of its 4 subchunks."""
+    return np.frombuffer(shard, "<u8", 8, len(shard) - 4 - 64).reshape(4, 2)
+
+
+def live(shard):
+    return [(int(o), int(n)) for o, n in entries(shard) if o != 2**64 - 1]
+
+
+def test_a_shard_keeps_what_readers_of_the_one_before_may_read(tmp_path):
+    create(tmp_path, np.zeros((0, 8)), chunks=(16, 8), shards=(64, 8), compressors=ZstdCodec())
+    rows = np.random.default_rng(0).random((64, 8))
+    appender = _core.Appender(str(tmp_path), "", 0, str(tmp_path / "new"))
+    versions = []
+    for end in range(1, 65):
+        start = (end - 1) // 16 * 16
+        appender.put(start, rows[start:end])
+        ((staged, place),) = appender.stage(False)
+        shard = staged.read_bytes()
+        for former in versions[-32:]:
+            for offset, length in live(former):
+                part = slice(offset, offset + length)
+                assert shard[part] == former[part]
+        versions.append(shard)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(place)
+        resize(tmp_path, end)
+        assert (read(_core.Array(str(tmp_path), ""), ((0, end, 1), (0, 8, 1))) == rows[:end]).all()
+
+
+def test_a_shard_that_is_flushed_often_stays_small(tmp_path):
+    create(tmp_path, np.zeros((0, 8)), chunks=(16, 8), shards=(64, 8), compressors=None)
+    appender = _core.Appender(str(tmp_path), "", 0, str(tmp_path / "new"))
+    for i in range(1, 500):
+        appender.put(0, np.full((1 + i % 16, 8), i, "f8"))
+        ((staged, _),) = appender.stage(False)
+    shard = staged.read_bytes()
+    subchunk = 16 * 8 * 8
+    # One that is read, and for the readers of former files 32; no more.
+    assert len(shard) == 33 * subchunk + 4 * 16 + 4
+    assert live(shard)[0][1] == subchunk
+
+
+def test_a_shard_of_another_appender_is_only_appended_to(tmp_path):
+    array = create(
+        tmp_path, np.ones((20, 8)), chunks=(16, 8), shards=(64, 8), compressors=None, fill_value=0
+    )
+    before = next((tmp_path / "c").rglob("0/0")).read_bytes()[: -4 * 16 - 4]
+    appender = _core.Appender(str(tmp_path), "", 20, str(tmp_path / "new"))
+    for i in range(40):
+        appender.put(16, np.full((6, 8), i, "f8"))
+        ((staged, _),) = appender.stage(False)
+        assert staged.read_bytes().startswith(before)
+    assert array.shape == (20, 8)
+
+
+def resize(path, rows):
+    file = path / "zarr.json"
+    document = json.loads(file.read_text())
+    document["shape"][0] = rows
+    file.write_text(json.dumps(document))
