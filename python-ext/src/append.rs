@@ -35,6 +35,8 @@ pub struct Appender {
     descr: Py<PyArrayDescr>,
     /// Shape of a chunk, of a shard where there are any.
     chunk: Vec<NonZeroU64>,
+    /// Units per dimension of a chunk.
+    grid: Vec<u64>,
     /// Chunks per dimension after the first.
     columns: Vec<usize>,
     /// Where to stage files, and what their names start with.
@@ -111,8 +113,17 @@ impl Appender {
         let chunk = chunk.map_err(|error| Error::Metadata(error.to_string()))?;
         let columns = std::iter::zip(stored.shape(), &chunk).skip(1);
         let columns = columns.map(|(&len, chunk)| len.div_ceil(chunk.get()) as usize);
+        let spec = Spec::new(&stored, kind);
+        let grid = match spec.sharding() {
+            Some(sharding) => sharding.grid(&chunk),
+            None => Some(vec![1; chunk.len()]),
+        };
+        let grid = grid.ok_or_else(|| {
+            Error::Metadata(format!("{path}: expected subchunks that divide the shards"))
+        })?;
         let appender = Self {
-            spec: Spec::new(&stored, kind),
+            spec,
+            grid,
             columns: columns.collect(),
             stored,
             descr,
@@ -139,12 +150,6 @@ impl Appender {
         self.unit()[0].get()
     }
 
-    /// Rows of a shard, or of a chunk without subchunks.
-    #[getter]
-    fn chunk_rows(&self) -> u64 {
-        self.chunk[0].get()
-    }
-
     /// Encode `rows`, which are rows `start..` of the array: in the place of what was put there
     /// before, and with fill values behind the last one if that is not the last of a subchunk.
     ///
@@ -164,6 +169,13 @@ impl Appender {
             ))
             .into());
         }
+        let end = start.checked_add(expected[0]);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Error::Value(format!(
+                "expected fewer than 2^63 rows, got {start} and more"
+            ))
+            .into());
+        }
         if value.bytes() == 0 {
             return Ok(());
         }
@@ -176,14 +188,16 @@ impl Appender {
         Ok(pool::compute(py, || {
             let mut state = self.state();
             self.write(&mut state)?;
+            let moves = std::mem::take(&mut state.staged);
+            drop(state);
             if sync {
-                state.staged.par_iter().try_for_each(|(staged, _)| {
+                moves.par_iter().try_for_each(|(staged, _)| {
                     let file = OpenOptions::new().write(true).open(staged);
                     file.and_then(|file| file.sync_all())
                         .map_err(|error| store_error(&staged.display().to_string(), &error))
                 })?;
             }
-            Ok(std::mem::take(&mut state.staged))
+            Ok(moves)
         })?)
     }
 }
@@ -195,14 +209,6 @@ impl Appender {
 
     fn unit(&self) -> &[NonZeroU64] {
         self.spec.unit(&self.chunk).1
-    }
-
-    /// Units per dimension of a chunk.
-    fn grid(&self) -> Vec<u64> {
-        let lengths = std::iter::zip(&self.chunk, self.unit());
-        lengths
-            .map(|(chunk, unit)| chunk.get() / unit.get())
-            .collect()
     }
 
     fn encode(&self, start: u64, value: &Memory) -> Result<()> {
@@ -254,7 +260,6 @@ impl Appender {
         let len = self.chunk[0].get();
         let end = start + value.shape[0] as u64;
         let unit = lengths(self.unit());
-        let grid = self.grid();
         let mut jobs = Vec::new();
         for band in start / len..end.div_ceil(len) {
             let rows = start.max(band * len)..end.min((band + 1) * len);
@@ -270,7 +275,7 @@ impl Appender {
                     jobs.push(Job {
                         band,
                         column,
-                        entry: shard::place(&indices, &grid),
+                        entry: shard::place(&indices, &self.grid),
                         part,
                     });
                 }
@@ -300,9 +305,8 @@ impl Appender {
     /// A chunk without any rows, whatever the store has there.
     fn fresh(&self, path: PathBuf) -> Result<ChunkFile> {
         let name = path.display().to_string();
-        let grid = self.grid();
         let bytes = match self.spec.sharding() {
-            Some(sharding) => sharding.head(&name, &grid)?,
+            Some(sharding) => sharding.head(&name, &self.grid)?,
             None => Vec::new(),
         };
         Ok(ChunkFile {
@@ -311,7 +315,7 @@ impl Appender {
             changed: false,
             frozen: bytes.len() as u64,
             bytes,
-            index: vec![MISSING; shard::encoded_len(&grid)?],
+            index: vec![MISSING; shard::encoded_len(&self.grid)?],
             retired: Vec::new(),
         })
     }
@@ -322,12 +326,11 @@ impl Appender {
         let Some(sharding) = self.spec.sharding().filter(|_| file.exists) else {
             return Ok(file); // its one subchunk is encoded anew
         };
-        let grid = self.grid();
         let name = file.path.display().to_string();
         let stored = Source::open(&self.spec, &file.path, &self.chunk)?.bytes()?;
-        (file.bytes, file.index) = sharding.parse(&name, stored, &grid, &pool::options())?;
+        (file.bytes, file.index) = sharding.parse(&name, stored, &self.grid, &pool::options())?;
         // A row of subchunks lies together, the first dimension being the slowest.
-        let width: u64 = grid.iter().skip(1).product();
+        let width: u64 = self.grid.iter().skip(1).product();
         let kept = rows.div_ceil(self.unit_rows()) * width;
         file.index[kept as usize..].fill(MISSING);
         file.frozen = file.bytes.len() as u64;
@@ -366,7 +369,7 @@ impl Appender {
             return Ok(Vec::new());
         };
         let name = file.path.display().to_string();
-        let index = sharding.encode_index(&name, &file.index, &self.grid(), &pool::options())?;
+        let index = sharding.encode_index(&name, &file.index, &self.grid, &pool::options())?;
         if !sharding.index_first {
             return Ok(index);
         }

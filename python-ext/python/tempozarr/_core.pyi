@@ -68,10 +68,6 @@ class Appender:
     def unit_rows(self) -> int:
         """Rows that are encoded at once: those of a subchunk, or of a chunk that has none."""
 
-    @property
-    def chunk_rows(self) -> int:
-        """Rows of a shard, or of a chunk without subchunks."""
-
     def put(self, start: int, rows: NDArray[Any]) -> None:
         """Encode rows `start..` of the array; `start` is the first row of a subchunk.
 
