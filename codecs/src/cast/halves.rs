@@ -68,7 +68,13 @@ pub fn stream_singles(from: &[f16], to: &mut [f32]) -> bool {
     let (to_head, to) = to.split_at_mut(head);
     let (from, from_tail) = from.as_chunks::<16>();
     let (to, to_tail) = to.split_at_mut(16 * from.len());
-    for (to, from) in bytemuck::cast_slice_mut::<_, Line>(to).iter_mut().zip(from) {
+    // Without a line, `to` may begin anywhere.
+    let lines: &mut [Line] = if to.is_empty() {
+        &mut []
+    } else {
+        bytemuck::cast_slice_mut(to)
+    };
+    for (to, from) in lines.iter_mut().zip(from) {
         to.stream(widen(*from, &mut signalling));
     }
     (_mm256_testz_si256(signalling, signalling) == 0)

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use half::f16;
 use proptest::prelude::*;
 
-use super::{BLOCK, CastFrom, Overflow, cast, cast_bytes};
+use super::{BLOCK, CastFrom, Overflow, cast, cast_bytes, stream};
 use crate::dtype::{NumericType, dispatch};
 use crate::elements::elements;
 
@@ -139,6 +139,29 @@ fn all_halves_widen() {
 }
 
 /// numpy 2.4.6 and 2.5.5: `np.array([bits], "u4").view("f4").astype("f2").view("u2")`
+/// Streamed, at any place in a line and of any length, halves widen as they do otherwise.
+#[test]
+fn halves_widen_past_the_caches() {
+    let (half, single) = (NumericType::Float16, NumericType::Float32);
+    let bits: Vec<u16> = (0..100).map(|i: u16| i.wrapping_mul(7919)).collect();
+    let mut memory = vec![0_f32; 160];
+    for start in 0..20 {
+        for length in (0..40).chain([47, 48, 49, 64, 100]) {
+            let from: &[u8] = bytemuck::cast_slice(&bits[..length]);
+            let expected = cast_bytes(from, half, single, Overflow::Wrap).unwrap();
+            memory.fill(0.5);
+            let to: &mut [u8] = bytemuck::cast_slice_mut(&mut memory[start..][..length]);
+            if !stream(from, half, single, to) {
+                return; // not on this processor
+            }
+            crate::stream::fence();
+            assert_eq!(to, expected, "{length} from {start}");
+            assert!(memory[..start].iter().all(|value| *value == 0.5));
+            assert!(memory[start + length..].iter().all(|value| *value == 0.5));
+        }
+    }
+}
+
 #[test]
 fn singles_narrow_to_half() {
     for (single, half) in [
