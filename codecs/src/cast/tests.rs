@@ -138,7 +138,6 @@ fn all_halves_widen() {
     );
 }
 
-/// numpy 2.4.6 and 2.5.5: `np.array([bits], "u4").view("f4").astype("f2").view("u2")`
 /// Streamed, at any place in a line and of any length, halves widen as they do otherwise.
 #[test]
 fn halves_widen_past_the_caches() {
@@ -162,6 +161,7 @@ fn halves_widen_past_the_caches() {
     }
 }
 
+/// numpy 2.4.6 and 2.5.5: `np.array([bits], "u4").view("f4").astype("f2").view("u2")`
 #[test]
 fn singles_narrow_to_half() {
     for (single, half) in [
