@@ -47,7 +47,7 @@ pub struct Appender {
 #[derive(Default)]
 struct State {
     /// The chunks of the last row of chunks.
-    files: Vec<ChunkFile>,
+    files: Vec<Chunk>,
     /// Which one that is.
     band: Option<u64>,
     staged: Vec<Move>,
@@ -59,7 +59,7 @@ struct State {
 type Move = (PathBuf, PathBuf);
 
 /// A chunk in memory, encoded.
-struct ChunkFile {
+struct Chunk {
     path: PathBuf,
     /// Whether the store has a file there.
     exists: bool,
@@ -213,12 +213,6 @@ impl Appender {
 
     fn encode(&self, start: u64, value: &Memory) -> Result<()> {
         let options = pool::options();
-        let update = Update {
-            transfer: &Transfer::all(&value.shape),
-            complete: true,
-            value,
-            write_empty_chunks: false,
-        };
         let (codecs, unit) = self.spec.unit(&self.chunk);
         let inside: Vec<_> = unit.iter().map(|len| 0..len.get()).collect();
         let jobs = self.jobs(start, value)?;
@@ -231,7 +225,15 @@ impl Appender {
                     transfer: Some(&job.part),
                     old: None,
                 };
-                let name = self.path(job.band, job.column).display().to_string();
+                let path = self.path(job.band, job.column);
+                let name = path.display().to_string();
+                let update = Update {
+                    transfer: &job.part,
+                    complete: true,
+                    value,
+                    // A file that is there has to be replaced; a shard has an index to say it.
+                    write_empty_chunks: self.spec.sharding().is_none() && path.exists(),
+                };
                 self.spec
                     .merged(&name, &merge, &update, &options, |unit_values| {
                         self.spec.encode(codecs, &name, unit_values, unit, &options)
@@ -291,11 +293,7 @@ impl Appender {
     }
 
     /// The files of `band`, made by `file`.
-    fn files(
-        &self,
-        band: u64,
-        file: impl Fn(PathBuf) -> Result<ChunkFile>,
-    ) -> Result<Vec<ChunkFile>> {
+    fn files(&self, band: u64, file: impl Fn(PathBuf) -> Result<Chunk>) -> Result<Vec<Chunk>> {
         let columns = 0..self.columns.iter().product();
         columns
             .map(|column| file(self.path(band, column)))
@@ -303,13 +301,13 @@ impl Appender {
     }
 
     /// A chunk without any rows, whatever the store has there.
-    fn fresh(&self, path: PathBuf) -> Result<ChunkFile> {
+    fn fresh(&self, path: PathBuf) -> Result<Chunk> {
         let name = path.display().to_string();
         let bytes = match self.spec.sharding() {
             Some(sharding) => sharding.head(&name, &self.grid)?,
             None => Vec::new(),
         };
-        Ok(ChunkFile {
+        Ok(Chunk {
             exists: path.exists(),
             path,
             changed: false,
@@ -321,7 +319,7 @@ impl Appender {
     }
 
     /// A chunk with the first `rows` rows that the store has.
-    fn kept(&self, path: PathBuf, rows: u64) -> Result<ChunkFile> {
+    fn kept(&self, path: PathBuf, rows: u64) -> Result<Chunk> {
         let mut file = self.fresh(path)?;
         let Some(sharding) = self.spec.sharding().filter(|_| file.exists) else {
             return Ok(file); // its one subchunk is encoded anew
@@ -364,7 +362,7 @@ impl Appender {
     }
 
     /// Put the index into the bytes of `file`, or give it if it belongs behind them.
-    fn finish(&self, file: &mut ChunkFile) -> Result<Vec<u8>> {
+    fn finish(&self, file: &mut Chunk) -> Result<Vec<u8>> {
         let Some(sharding) = self.spec.sharding() else {
             return Ok(Vec::new());
         };
@@ -378,7 +376,7 @@ impl Appender {
     }
 }
 
-impl ChunkFile {
+impl Chunk {
     /// How long a reader may take between a shard's index and its subchunks.
     const READERS: Duration = Duration::from_secs(10);
     /// More are not kept for them.
@@ -397,12 +395,14 @@ impl ChunkFile {
     fn put(&mut self, entry: usize, bytes: Option<Vec<u8>>) {
         self.changed = true;
         let before = std::mem::replace(&mut self.index[entry], MISSING);
+        if before != MISSING {
+            self.retire(before);
+        }
         let Some(bytes) = bytes else { return };
         let len = bytes.len() as u64;
         let at = if before == MISSING {
             self.bytes.len() as u64
         } else {
-            self.retire(before);
             self.hole(len)
         };
         let (start, end) = (at as usize, (at + len) as usize);

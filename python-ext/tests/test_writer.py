@@ -178,6 +178,20 @@ def test_rows_that_zarr_python_cut_off_do_not_come_back(store: Path) -> None:
     np.testing.assert_array_equal(tempozarr.open_array(store)[...], expected)
 
 
+@pytest.mark.parametrize("layout", [(8, None), (8, 8), (4, 16)])
+def test_a_chunk_that_has_only_fill_values_left(
+    store: Path, layout: tuple[int, int | None]
+) -> None:
+    with Writer(store, MID, layout={"": layout}) as writer:
+        writer.append([0.0, 0, 0, 5, 5])
+    zarr.open_array(store, mode="r+").resize((3,))
+    with Writer(store, mode="a") as writer:
+        writer.append([0.0, 0])
+    zarr.open_array(store, mode="r+").resize((7,))
+    for array in (tempozarr.open_array(store), zarr.open_array(store, mode="r")):
+        np.testing.assert_array_equal(np.asarray(array[...]), np.zeros(7))
+
+
 def test_one_array_is_a_store(store: Path) -> None:
     with Writer(store, MID) as writer:
         writer.append([1.0, 2.0])
