@@ -360,6 +360,26 @@ def test_values_that_a_cast_cannot_hold(store: Path, dtype: str, stored: str, ba
     assert tempozarr.open_array(store).shape == (7, 2)
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u8"])
+@pytest.mark.parametrize("stored", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+def test_all_values_that_a_cast_holds(store: Path, dtype: str, stored: str) -> None:
+    limits, kind = np.iinfo(stored), np.dtype(dtype)
+    astype = {"encode_dtype": stored, "decode_dtype": kind.name}
+    codecs = [{"name": "numcodecs.astype", "configuration": astype}, "zstd"]
+    bounds = [limits.min, limits.max, limits.max // 2 + 1]
+    if kind.kind == "f":
+        bounds = [bound for bound in bounds if abs(bound) <= float(np.finfo(kind).max)]
+        below = [np.nextafter(kind.type(bound), kind.type(0)) for bound in bounds]
+        candidates = [*below, *map(kind.type, bounds), kind.type(-0.5), kind.type(0)]
+    else:
+        candidates = [kind.type(b) for b in bounds if np.iinfo(kind).min <= b <= np.iinfo(kind).max]
+    values = np.array([v for v in candidates if limits.min <= int(v) <= limits.max], kind)
+    with Writer(store, ArraySchema(name="a", dtype=dtype, codecs=codecs)) as writer:
+        writer.append(values)
+    expected = values.astype(stored).astype(dtype)
+    np.testing.assert_array_equal(tempozarr.open_array(store)[...], expected)
+
+
 def test_what_fails_to_encode_leaves_the_last_flush(store: Path) -> None:
     # Differences that do not fit are seen by the encoder alone.
     delta = {"name": "numcodecs.delta", "configuration": {"dtype": "<i8", "astype": "|i1"}}

@@ -642,8 +642,10 @@ def _narrowed(schema: ArraySchema) -> np.iinfo[Any] | None:
 
 def _check_fits(path: str, rows: NDArray[Any], limits: np.iinfo[Any]) -> None:
     """Refuse values that the stored type does not hold, before rows are taken."""
-    # Fractions are cut off; a comparison with NaN is False.
-    fits = (rows > int(limits.min) - 1) & (rows < int(limits.max) + 1)
+    # Fractions are cut off. Both bounds are powers of two, which float64 has; a comparison with
+    # NaN is False.
+    whole = np.trunc(rows, dtype=np.float64) if rows.dtype.kind == "f" else rows
+    fits = (whole >= int(limits.min)) & (whole < int(limits.max) + 1)
     if not fits.all():
         place = tuple(int(i) for i in np.argwhere(~fits)[0])
         raise ValueError(
