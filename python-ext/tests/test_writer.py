@@ -272,6 +272,33 @@ def test_late_arrays(store: Path) -> None:
         writer.write_late("mean", values)
 
 
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_flush_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: bool
+) -> None:
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    store = tmp_path / "new" / "folders" / "store"
+    with Writer(store, SCHEMA, layout=LAYOUT, sync=sync) as writer:
+        writer.append(rows(0, 10))
+        writer.flush()
+        staging = store / "book" / ".tempozarr"
+        assert (staging.stat().st_ino in synced) is sync
+    # Chunks are synced by Rust.
+    documents = [
+        *store.rglob("zarr.json"),
+        *(path for path in tmp_path.rglob("*") if path.is_dir()),
+    ]
+    for path in (*documents, tmp_path):
+        assert (path.stat().st_ino in synced) is sync, path
+
+
 def test_consolidated_metadata_changes_in_one_piece(store: Path) -> None:
     with Writer(store, SCHEMA, layout=LAYOUT, consolidate=True) as writer:
         writer.append(rows(0, 10))

@@ -135,14 +135,15 @@ class Staging:
     def fill(self, folder: Path, files: Iterable[tuple[Path, Path]]) -> None:
         """Move staged files to their places in a staged folder."""
         _make(files)
-        self._sync_folders([folder, *(below for below in folder.rglob("*") if below.is_dir())])
+        if self._sync:
+            sync_tree(folder)
 
     def publish(self, moves: Iterable[tuple[Path, Path]]) -> None:
         """Move staged files to their places: all of them, in this order, or none."""
         moves = list(moves)
         names = [[old.name, new.relative_to(self._root).as_posix()] for old, new in moves]
         journal = self.write({"levels": self._levels, "moves": names})
-        self._sync_folders([self._folder])
+        self._sync_folders([self._folder.parent, self._folder])
         journal = journal.replace(self._folder / _JOURNAL)
         self._sync_folders([self._folder])
         _make(moves)
@@ -159,10 +160,10 @@ class Staging:
             _sync(folders)
 
 
-def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
+def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -> Lock:
     """Make a store of `zarr.json` documents (by path; parents first), in one piece.
 
-    The store that is in its place is removed.
+    The store that is in its place is removed. With `sync`, it survives a loss of power.
 
     Returns
     -------
@@ -173,6 +174,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
     StoreError
         If there is something that is no store, or another writer.
     """
+    missing = [folder for folder in root.parents if not folder.exists()]
     root.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(root)
     before: list[Lock] = []
@@ -192,6 +194,8 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
         for path, document in documents.items():
             (new / path).mkdir(exist_ok=True)
             (new / path / "zarr.json").write_text(json.dumps(document, indent=2))
+        if sync:
+            sync_tree(new)
         if before:
             root.rename(old)
         new.rename(root)
@@ -205,6 +209,8 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]]) -> Lock:
     finally:
         for held in before:
             held.release()
+    if sync:
+        _sync([root.parent, *(folder.parent for folder in missing)])
     shutil.rmtree(old, ignore_errors=True)
     return lock
 
@@ -278,9 +284,14 @@ def _above(root: Path, moves: Iterable[tuple[Path, Path]]) -> set[Path]:
     return {above for _, new in moves for above in new.parents if above.is_relative_to(root)}
 
 
-def _sync(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY)
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder and all that is in it are on the disk."""
+    _sync([*folder.rglob("*"), folder])
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -16,7 +16,7 @@ import zarr
 
 from tempozarr import _core
 from tempozarr._array import Array, Group, _node
-from tempozarr._commit import Lock, Staging, create, recover, remove_unfinished
+from tempozarr._commit import Lock, Staging, create, recover, remove_unfinished, sync_tree
 from tempozarr._compare import errors, first_difference, rounds
 from tempozarr._errors import CodecError, MetadataError
 from tempozarr._jobs import Job, group_documents, lay_out, naming, pair
@@ -149,7 +149,7 @@ def copy(
             for path, job in jobs.items()
             if job.schema
         }
-        lock = create(root, dict(sorted((groups | arrays).items())))
+        lock = create(root, dict(sorted((groups | arrays).items())), sync=sync)
     if not found.groups:
         lock.release()  # the writer of the only array takes it
     try:
@@ -327,7 +327,7 @@ def _copy_whole(job: Job, root: Path, *, sync: bool) -> None:
         for region in regions(source):
             copied[region] = source[region]
         if sync:
-            os.sync()
+            sync_tree(folder)
         folder.rename(root / job.path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -343,7 +343,7 @@ def _consolidate(root: Path, inside: str, *, always: bool, sync: bool) -> None:
         documents[""]["consolidated_metadata"] = _consolidated(documents)
         with _locked(root, inside):
             staging = Staging(root, inside, sync=sync)
-            staging.write(documents[""]).replace(root / "zarr.json")
+            staging.publish([(staging.write(documents[""]), root / "zarr.json")])
             staging.remove()
 
 

@@ -51,7 +51,7 @@ class Writer:
     a flush or none. Between two flushes, rows are encoded in the background and wait in files
     beside the store's. Of a store that is open, readers see the rows of the last flush.
 
-    Memory stays bounded, however many rows come: for each array, two blocks of a few MB, and the
+    Memory stays bounded, however many rows come: for each array, two blocks of 16 MB, and the
     encoded bytes of one shard (about 32 MiB, see `tempozarr.plan`).
 
     Parameters
@@ -125,7 +125,8 @@ class Writer:
                 raise TempozarrError(f"expected a schema for the new store {self._root}, got None")
             else:
                 self._layout = layout or plan(schema, estimated_rows, path=self._root)
-                self._locks.append(create(self._root, _new_documents(schema, self._layout)))
+                documents = _new_documents(schema, self._layout)
+                self._locks.append(create(self._root, documents, sync=sync))
             self._executor = ThreadPoolExecutor(1, "tempozarr-writer")
             self._state = "open"
             try:
