@@ -54,12 +54,13 @@ class Case:
     def create(self, path: Path, tiled: Tiled, **attributes: Any) -> zarr.Array:
         """Create the array, without its data."""
         row = tiled.base.shape[1:]
+        rows, shard = self.layout
         return zarr.create_array(
             path,
             shape=tiled.shape,
             dtype=tiled.base.dtype,
-            chunks=(self.rows, *row),
-            shards=(self.rows * self.shard, *row) if self.shard else None,
+            chunks=(rows, *row),
+            shards=(shard, *row) if shard else None,
             filters=self.filters,
             serializer=BytesCodec(),
             compressors=self.compressors,

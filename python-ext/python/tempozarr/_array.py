@@ -514,6 +514,16 @@ def _node(folder: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
+def nodes(folder: Path, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, kind and metadata of an array or a group, and of all in it, groups first."""
+    if node := _node(folder / path):
+        yield path, *node
+        if node[0] == "group":
+            for child in sorted((folder / path).iterdir()):
+                if child.is_dir():
+                    yield from nodes(folder, f"{path}/{child.name}".lstrip("/"))
+
+
 def _json(file: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_bytes())

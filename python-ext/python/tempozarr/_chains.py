@@ -104,6 +104,14 @@ def lossy(codecs: Sequence[Json]) -> str | None:
     return None
 
 
+def lossy_warning(dtype: str) -> str:
+    """Text of the warning of a delta of that data type."""
+    return (
+        f"delta of {dtype} is lossy: other values will be read back. Use "
+        "tempozarr.codecs.TemporalXOR, or delta of an integer dtype of the same width"
+    )
+
+
 def encoded_itemsize(codecs: Sequence[Json], dtype: np.dtype[Any]) -> int:
     """Bytes of one element after the filters."""
     for codec in codecs:

@@ -225,8 +225,12 @@ def remove_unfinished(root: Path) -> None:
                 lock.release()
 
 
-def recover(root: Path, inside: str) -> None:
+def recover(root: Path, inside: str) -> bool:
     """Finish or forget what a writer that died had staged in `root / inside`; none may be alive.
+
+    Returns
+    -------
+    Whether there was anything.
 
     Raises
     ------
@@ -235,7 +239,7 @@ def recover(root: Path, inside: str) -> None:
     """
     folder = root / inside / _STAGING
     if not folder.is_dir():
-        return
+        return False
     journal = folder / _JOURNAL
     with contextlib.suppress(FileNotFoundError):
         store, moves = _moves(folder, journal)
@@ -243,6 +247,7 @@ def recover(root: Path, inside: str) -> None:
         # Those that were made may not have reached the disk.
         _sync(_above(store, moves))
     shutil.rmtree(folder)
+    return True
 
 
 def _moves(folder: Path, journal: Path) -> tuple[Path, list[tuple[Path, Path]]]:

@@ -16,10 +16,11 @@ import zarr
 
 from tempozarr import _core
 from tempozarr._array import Array, Group, _node
-from tempozarr._commit import Lock, Staging, create, recover, remove_unfinished, sync_tree
+from tempozarr._commit import Lock, Staging, create, remove_unfinished, sync_tree
 from tempozarr._compare import errors, first_difference, rounds
 from tempozarr._errors import CodecError, MetadataError
 from tempozarr._jobs import Job, group_documents, lay_out, naming, pair
+from tempozarr._plan import rows_of
 from tempozarr._progress import Reporter
 from tempozarr._report import ArrayReport, CopyReport
 from tempozarr._sources import (
@@ -28,19 +29,20 @@ from tempozarr._sources import (
     blocks,
     by_zarr,
     find,
-    folder_of,
     keep_apart,
+    place_of,
     read_rows,
     regions,
 )
-from tempozarr._writer import Writer, _consolidated, _documents, _folder
+from tempozarr._writer import Writer, consolidated, documents_of, folder_of, recovered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tempozarr._array import Source
+    from tempozarr._plan import Layout
     from tempozarr._progress import Report
-    from tempozarr._writer import Layout, Schema
+    from tempozarr._writer import Schema
 
 FLUSH = 256 << 20
 """Bytes of rows between two flushes, at least."""
@@ -130,7 +132,7 @@ def copy(
     """
     began = time.monotonic()
     found = find(source)
-    root = _folder(target)
+    root = folder_of(target)
     keep_apart(found.place, root)
     jobs = pair(found, schema)
     if unknown := sorted(set(layout or ()) - {path for path, job in jobs.items() if job.schema}):
@@ -164,12 +166,9 @@ def copy(
 def _expect_beginning(root: Path, found: Found, jobs: Mapping[str, Job], layout: Layout) -> None:
     """Refuse a store that is no copy, as far as it goes."""
     remove_unfinished(root)
-    documents = _documents(root)
-    for path, document in documents.items():
-        if document["node_type"] == "array":
-            with _locked(root, path):
-                recover(root, path)
-    documents = _documents(root)
+    documents, locks = recovered(root)
+    for lock in locks:  # the writers of the arrays take them
+        lock.release()
     problems = [
         f"{path or '/'}: expected a group, the target has none there"
         for path in found.groups
@@ -217,7 +216,7 @@ def _array_problems(job: Job, stored: dict[str, Any] | None, layout: Any) -> lis
             f"{where}: expected at most the source's {job.rows} rows, the target has {found}"
         ]
     if layout is not None:
-        rows = layout if isinstance(layout, tuple) else (layout.chunk_rows, layout.shard_rows)
+        rows = rows_of(layout)
         expected = job.metadata(*rows)
         for key in ("chunk_grid", "codecs"):
             if expected[key] != stored[key]:
@@ -280,7 +279,7 @@ def _run(
         path: ArrayReport(
             rows=job.rows,
             nbytes=job.nbytes,
-            stored_before=_stored(folder_of(job.array)),
+            stored_before=_stored(place_of(job.array)),
             stored_after=_stored(root / path) or 0,
             seconds=seconds[path],
             resumed_from=resumed[path],
@@ -338,9 +337,9 @@ def _copy_whole(job: Job, root: Path, *, sync: bool) -> None:
 
 def _consolidate(root: Path, inside: str, *, always: bool, sync: bool) -> None:
     """Put a copy of all metadata into the root, or renew it."""
-    documents = _documents(root)
+    documents = documents_of(root)
     if always or documents[""].get("consolidated_metadata"):
-        documents[""]["consolidated_metadata"] = _consolidated(documents)
+        documents[""]["consolidated_metadata"] = consolidated(documents)
         with _locked(root, inside):
             staging = Staging(root, inside, sync=sync)
             staging.publish([(staging.write(documents[""]), root / "zarr.json")])

@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 from tempozarr import _chains
 from tempozarr._array import _native
 from tempozarr._errors import MetadataError
-from tempozarr._plan import plan
+from tempozarr._plan import plan, rows_of
 from tempozarr._sources import by_zarr, read_rows, stored_document
 from tempozarr.schema import _V2_DIMENSIONS, ArraySchema, GroupSchema
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tempozarr._plan import Layout
     from tempozarr._sources import AnyArray, Found
-    from tempozarr._writer import Layout, Schema
+    from tempozarr._writer import Schema
 
 _SAMPLE = 16 << 20
 _SAMPLE_PARTS = 4
@@ -91,7 +92,7 @@ def pair(found: Found, schema: Schema | None) -> dict[str, Job]:
                 f"schema: expected {kind.__name__}, as the source is "
                 f"{'a group' if found.groups else 'an array'}, got {type(schema).__name__}"
             )
-        wanted = {"": schema} if isinstance(schema, ArraySchema) else dict(schema.walk())
+        wanted = dict(schema.walk())
     jobs = {}
     problems = []
     for path, array in found.arrays.items():
@@ -183,6 +184,7 @@ def _json(value: Any) -> Any:
 
 
 def group_documents(found: Found, schema: Schema | None) -> dict[str, dict[str, Any]]:
+    """Make the `zarr.json` of every group."""
     documents = {
         path: GroupSchema().metadata() | {"attributes": _json(attributes)}
         for path, attributes in found.groups.items()
@@ -205,13 +207,12 @@ def lay_out(
     """Rows of a chunk and of a shard."""
     assert job.schema is not None  # noqa: S101
     if job.path in layout:
-        given = layout[job.path]
-        return given if isinstance(given, tuple) else (given.chunk_rows, given.shard_rows)
+        return rows_of(layout[job.path])
     with naming(job, "planning"):
         planned = plan(
             job.schema, job.rows, access=access, window=window, path=root, sample=_sample(job)
         )[""]
-    return planned.chunk_rows, planned.shard_rows
+    return rows_of(planned)
 
 
 def _sample(job: Job) -> NDArray[Any] | None:

@@ -21,12 +21,12 @@ from zarr.storage import LocalStore, StorePath
 
 from tempozarr import _core
 from tempozarr._aliases import aliases
+from tempozarr._chains import lossy_warning
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, TempozarrError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
     from numpy.typing import NDArray
     from zarr.core.array_spec import ArraySpec
@@ -249,12 +249,7 @@ def _warn_if_lossy(codecs: Iterable[Any]) -> None:
         elif getattr(codec, "codec_id", "") == "delta" or isinstance(codec, Delta):
             config = codec.codec_config if isinstance(codec, Delta) else codec.get_config()
             if np.dtype(str(config["dtype"])).kind == "f":
-                warnings.warn(
-                    f"delta of {config['dtype']} is lossy: other values will be read back. Use "
-                    "tempozarr.codecs.TemporalXOR, or delta of an integer dtype of the same width",
-                    UserWarning,
-                    stacklevel=2,
-                )
+                warnings.warn(lossy_warning(str(config["dtype"])), UserWarning, stacklevel=2)
 
 
 def _is_nested(batch: Sequence[Chunk]) -> bool:
@@ -373,12 +368,7 @@ class _Enabled:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _set(self._path, strict=self._strict)
 
 

@@ -14,15 +14,16 @@ import numpy as np
 
 from tempozarr import _chains, _core
 from tempozarr._errors import CodecError
+from tempozarr._text import aligned, counted, in_bytes
 from tempozarr.schema import ArraySchema, GroupSchema
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Sample: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
+    Layout: TypeAlias = Mapping[str, "ArrayPlan | tuple[int, int | None]"]
 
 _KIB, _MIB = 1 << 10, 1 << 20
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _MAX_CHUNK_ROWS = 1 << 16
 # docs/performance.md: below this, what every chunk costs shows; above, threads lack chunks.
 _SCAN_CHUNK_NBYTES = 2 * _MIB
@@ -99,23 +100,17 @@ class Plan(Mapping[str, ArrayPlan]):
         return len(self.arrays)
 
     def __str__(self) -> str:
-        length = "an unknown number of rows" if self.rows is None else _count(self.rows, "row")
+        length = "an unknown number of rows" if self.rows is None else counted(self.rows, "row")
         access = (
             "scans"
             if self.window is None
-            else f"windows of {_count(self.window, 'consecutive row')}"
+            else f"windows of {counted(self.window, 'consecutive row')}"
         )
         table = [self._head(), *(self._line(path, array) for path, array in self.items())]
-        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-            )
-            for cells in table
-        ]
         reasons = [f"{path or 'array'}: {array.reason}" for path, array in self.items()]
-        return "\n".join([f"Layout for {length}, read by {access}", "", *lines, "", *reasons])
+        return "\n".join(
+            [f"Layout for {length}, read by {access}", "", aligned(table), "", *reasons]
+        )
 
     def _head(self) -> list[str]:
         head = ["array", "row bytes", "ratio", "chunk rows", "decoded", "stored"]
@@ -126,23 +121,28 @@ class Plan(Mapping[str, ArrayPlan]):
         shard_rows = array.shard_rows
         sharded = ["-", "-"]
         if shard_rows is not None:
-            sharded = [f"{shard_rows:,}", _size(array.stored(shard_rows))]
+            sharded = [f"{shard_rows:,}", in_bytes(array.stored(shard_rows))]
         expected = ["?", "?"]
         if self.rows is not None:
-            expected = [f"{-(-self.rows // array.file_rows):,}", _size(array.stored(self.rows))]
+            expected = [f"{-(-self.rows // array.file_rows):,}", in_bytes(array.stored(self.rows))]
         line = [
             path or "array",
             f"{array.row_nbytes:,}",
             f"{array.ratio:.1f} {array.ratio_source}",
             f"{array.chunk_rows:,}",
-            _size(array.chunk_nbytes),
-            _size(array.stored(array.chunk_rows)),
+            in_bytes(array.chunk_nbytes),
+            in_bytes(array.stored(array.chunk_rows)),
             *sharded,
             *expected,
         ]
         if self.window is not None:
             line.append(f"{self.window + array.chunk_rows - 1:,}")
         return line
+
+
+def rows_of(layout: ArrayPlan | tuple[int, int | None]) -> tuple[int, int | None]:
+    """Rows of a chunk and of a shard, of what a user may give as the layout of an array."""
+    return layout if isinstance(layout, tuple) else (layout.chunk_rows, layout.shard_rows)
 
 
 def plan(
@@ -200,11 +200,8 @@ def plan(
     """
     rows, window = (None if n is None else index(n) for n in (rows, window))
     _check(rows, access, window, shard_bytes)
-    arrays = (
-        {"": schema}
-        if isinstance(schema, ArraySchema)
-        else {path: array for path, array in schema.walk() if not array.late}
-    )
+    alone = isinstance(schema, ArraySchema)
+    arrays = {path: array for path, array in schema.walk() if alone or not array.late}
     samples = _samples(sample, arrays, single=isinstance(schema, ArraySchema))
     planner = _Planner(
         rows=rows,
@@ -238,7 +235,7 @@ class _Planner:
         if self._is_tiny(size, ratio, chunk_rows):
             whole = max(_ceil(self.rows or 1), self._least_rows(size, ratio))
             chunk_rows = min(whole, _MAX_CHUNK_ROWS)
-            why_chunk = f"all of it is {_size((self.rows or 0) * size / ratio)}"
+            why_chunk = f"all of it is {in_bytes((self.rows or 0) * size / ratio)}"
             why_shard = "too little for shards"
         elif self.shard_bytes is not None:
             shard_rows, why_shard = self._shard(size / ratio, chunk_rows, self.shard_bytes)
@@ -265,12 +262,12 @@ class _Planner:
         least = self._least_rows(size, ratio)
         if least > wanted:
             floor = (
-                f"a block of {_size(self.block)} in the store"
+                f"a block of {in_bytes(self.block)} in the store"
                 if self.block * ratio > _MIN_CHUNK_NBYTES
-                else f"{_size(_MIN_CHUNK_NBYTES)} decoded"
+                else f"{in_bytes(_MIN_CHUNK_NBYTES)} decoded"
             )
-            return least, f"chunks of {_count(least, 'row')}, as fewer are less than {floor}"
-        rows = _count(wanted, "row")
+            return least, f"chunks of {counted(least, 'row')}, as fewer are less than {floor}"
+        rows = counted(wanted, "row")
         if wanted == _MAX_CHUNK_ROWS:
             return wanted, f"chunks of {rows}, the most that a chunk may have"
         if self.window is not None and wanted == _floor(self.window):
@@ -278,7 +275,7 @@ class _Planner:
                 f"chunks of {rows}, so that a window decodes "
                 f"{self.window + wanted - 1:,} on average"
             )
-        return wanted, f"chunks of {rows}, {_size(wanted * size)} decoded"
+        return wanted, f"chunks of {rows}, {in_bytes(wanted * size)} decoded"
 
     def _is_tiny(self, size: int, ratio: float, chunk_rows: int) -> bool:
         if self.rows is None:
@@ -290,12 +287,12 @@ class _Planner:
         chunks = _floor(int(shard_bytes / stored / chunk_rows))
         needed = chunks if self.rows is None else _ceil(-(-self.rows // chunk_rows))
         if chunks == 1:
-            return None, f"not sharded: a chunk is {_size(chunk_rows * stored)} in the store"
+            return None, f"not sharded: a chunk is {in_bytes(chunk_rows * stored)} in the store"
         count = f"{min(chunks, needed):,} to a shard"
         if needed < chunks:
             return chunk_rows * needed, f"{count}, which holds all rows"
         rows = chunk_rows * chunks
-        return rows, f"{count} of {_size(rows * stored)}"
+        return rows, f"{count} of {in_bytes(rows * stored)}"
 
 
 def _check(rows: int | None, access: str, window: int | None, shard_bytes: int) -> None:
@@ -383,16 +380,3 @@ def _floor(n: int) -> int:
 def _ceil(n: int) -> int:
     """Give the smallest power of two that is no smaller."""
     return 1 << max(n - 1, 0).bit_length()
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}{'' if n == 1 else 's'}"
-
-
-def _size(nbytes: float) -> str:
-    power = 0
-    while nbytes >= 1000 and power < len(_UNITS) - 1:  # noqa: PLR2004 (three digits)
-        nbytes /= 1024
-        power += 1
-    digits = 1 if power and nbytes < 100 else 0  # noqa: PLR2004
-    return f"{nbytes:.{digits}f} {_UNITS[power]}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tempozarr._plan import _size
+from tempozarr._text import aligned, in_bytes
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,10 @@ class CopyReport(Mapping[str, ArrayReport]):
             *(_line(path or "array", array) for path, array in self.items()),
         ]
         if len(self) > 1:
-            before = "?" if self.stored_before is None else _size(self.stored_before)
-            sizes = [_size(self.nbytes), before, _size(self.stored_after)]
+            before = "?" if self.stored_before is None else in_bytes(self.stored_before)
+            sizes = [in_bytes(self.nbytes), before, in_bytes(self.stored_after)]
             table.append(["total", f"{self.rows:,}", *sizes, f"{self.seconds:.1f}", "", ""])
-        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        )
+        return aligned(table)
 
 
 def _line(path: str, array: ArrayReport) -> list[str]:
@@ -123,9 +116,9 @@ def _line(path: str, array: ArrayReport) -> list[str]:
     return [
         path,
         f"{array.rows:,}",
-        _size(array.nbytes),
-        "?" if array.stored_before is None else _size(array.stored_before),
-        _size(array.stored_after),
+        in_bytes(array.nbytes),
+        "?" if array.stored_before is None else in_bytes(array.stored_before),
+        in_bytes(array.stored_after),
         f"{array.seconds:.1f}",
         f"{array.resumed_from:,}",
         verified,

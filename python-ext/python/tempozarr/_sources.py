@@ -15,7 +15,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from tempozarr import _array, _chains
-from tempozarr._array import Array, Group, _locate, _native, _node
+from tempozarr._array import Array, Group, _locate, _native, _node, nodes
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Found:
 
 
 def find(source: Any) -> Found:
+    """Find the arrays and groups of what `copy` was given."""
     if isinstance(source, Array | Group):
         place = Path(source._root, source.path)  # noqa: SLF001
     else:
@@ -54,24 +55,15 @@ def find(source: Any) -> Found:
         _array.open(place)  # which says what there is instead
     arrays: dict[str, AnyArray] = {}
     groups: dict[str, dict[str, Any]] = {}
-    _walk(place, "", arrays, groups)
+    for path, kind, document in nodes(place):
+        if kind == "array":
+            arrays[path] = _open(place / path)
+        elif kind == "group":
+            groups[path] = document.get("attributes") or {}
     consolidated = (place / ".zmetadata").exists() or bool(
         node and node[1].get("consolidated_metadata")
     )
     return Found(arrays, groups, place, consolidated)
-
-
-def _walk(
-    folder: Path, path: str, arrays: dict[str, AnyArray], groups: dict[str, dict[str, Any]]
-) -> None:
-    kind, document = _node(folder) or ("", {})
-    if kind == "array":
-        arrays[path] = _open(folder)
-    elif kind == "group":
-        groups[path] = document.get("attributes") or {}
-        for child in sorted(folder.iterdir()):
-            if child.is_dir():
-                _walk(child, f"{path}/{child.name}".lstrip("/"), arrays, groups)
 
 
 def _open(folder: Path) -> AnyArray:
@@ -202,13 +194,15 @@ def regions(array: zarr.Array[Any]) -> Iterator[Any]:
 
 
 def by_zarr(array: AnyArray) -> zarr.Array[Any]:
+    """Open an array with zarr-python, if it is not."""
     if isinstance(array, zarr.Array):
         return array
     with _chains.quiet():
-        return zarr.open_array(folder_of(array), mode="r")
+        return zarr.open_array(place_of(array), mode="r")
 
 
-def folder_of(array: AnyArray) -> Path | None:
+def place_of(array: AnyArray) -> Path | None:
+    """Folder of an array of a local store."""
     if isinstance(array, Array):
         return Path(array._root, array.path)  # noqa: SLF001
     try:

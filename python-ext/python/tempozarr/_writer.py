@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import threading
 import warnings
 from collections import UserDict
@@ -15,27 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
 
 from tempozarr import _core
-from tempozarr._array import Array, _locate, _node
+from tempozarr._array import Array, _locate, _node, nodes
 from tempozarr._commit import Lock, Staging, create, recover
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
-from tempozarr._plan import Plan, plan
+from tempozarr._plan import plan, rows_of
 from tempozarr._progress import Reporter
 from tempozarr.schema import ArraySchema, GroupSchema, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
-    from types import TracebackType
 
-    import zarr
     from numpy.typing import ArrayLike, NDArray
 
+    from tempozarr._plan import Layout
     from tempozarr._progress import Report
 
     Schema: TypeAlias = ArraySchema | GroupSchema
-    Layout: TypeAlias = Plan | Mapping[str, tuple[int, int | None]]
 
 _AHEAD = 16 << 20
 """Bytes of rows that are collected before they are encoded."""
@@ -94,7 +93,7 @@ class Writer:
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | zarr.storage.LocalStore,
+        target: str | os.PathLike[str] | LocalStore,
         schema: Schema | None = None,
         *,
         mode: str = "w",
@@ -106,7 +105,7 @@ class Writer:
     ) -> None:
         if mode not in {"a", "w", "x"}:
             raise ValueError(f"mode: expected 'a', 'w' or 'x', got {mode!r}")
-        self._root = _folder(target)
+        self._root = folder_of(target)
         self._process = os.getpid()
         self._mutex = threading.Lock()
         self._report = Reporter(progress, estimated_rows, f"writing {self._root.name}")
@@ -137,17 +136,14 @@ class Writer:
 
     def _open(self, schema: Schema | None, *, consolidate: bool | None) -> None:
         size_pool()
-        for path, document in _documents(self._root).items():
-            if document["node_type"] == "array":
-                if path:
-                    self._locks.append(Lock(self._root / path))
-                recover(self._root, path)
-        self._documents = _documents(self._root)
+        self._documents, locks = recovered(self._root)
+        self._locks += locks
         self._attrs = _Attributes(self._documents[""].get("attributes") or {})
         self._schema = schema or schema_of(self._root)
         self._is_one = isinstance(self._schema, ArraySchema)
-        self._arrays, groups = _members(self._schema)
-        _expect_schema(self._root, self._arrays, groups, self._documents)
+        self._arrays = dict(self._schema.walk())
+        if schema is not None:
+            _expect_schema(self._root, schema, self._documents)
         root = self._documents[""]
         self._saved_attrs = json.dumps(self._attrs.data)
         is_consolidated = root.get("consolidated_metadata") is not None
@@ -314,12 +310,7 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -348,7 +339,7 @@ class Writer:
         if stale or attrs != self._saved_attrs:
             self._documents[""]["attributes"] = self._attrs.data
             if self._consolidate:
-                self._documents[""]["consolidated_metadata"] = _consolidated(self._documents)
+                self._documents[""]["consolidated_metadata"] = consolidated(self._documents)
             changed = [*filter(None, changed), ""]  # the root changes last
         for path in changed:
             document = self._staging.write(self._documents[path])
@@ -449,15 +440,15 @@ class _Lane:
         self.path = path
         self.group = path.rpartition("/")[0]
         self.rows = self.flushed = len(stored)
-        self._schema = schema
         self._dtype = stored.dtype
         self._row_shape = stored.shape[1:]
         self._narrow = _narrowed(schema)
         self._executor = executor
         self._appender = _core.Appender(str(root), path, self.rows, str(staging))
         self._unit = self._appender.unit_rows
-        unit_bytes = max(1, self._unit * schema.row_nbytes)
+        unit_bytes = self._unit * schema.row_nbytes
         units = max(min(os.cpu_count() or 1, _AT_ONCE // unit_bytes), _AHEAD // unit_bytes, 1)
+        self._at_once = max(_AT_ONCE // unit_bytes, units) * self._unit
         self._block = np.empty((units * self._unit, *self._row_shape), self._dtype)
         self._other = np.empty_like(self._block)
         self._job: Future[None] | None = None
@@ -481,10 +472,7 @@ class _Lane:
             left = len(rows) - taken
             if self._count == 0 and left >= len(self._block):
                 # Straight from the caller's memory.
-                most = max(
-                    _AT_ONCE // self._schema.row_nbytes // self._unit * self._unit, len(self._block)
-                )
-                count = min(left // self._unit * self._unit, most)
+                count = min(left // self._unit * self._unit, self._at_once)
                 self._wait()
                 self._appender.put(self._start, rows[taken : taken + count])
                 self._start += count
@@ -522,68 +510,61 @@ class _Lane:
             job.result()
 
 
-def _folder(target: Any) -> Path:
+def folder_of(target: Any) -> Path:
     """Folder of a store that may not exist yet."""
-    if "zarr" in sys.modules:
-        from zarr.abc.store import Store
-        from zarr.storage import LocalStore
-
-        if isinstance(target, Store):
-            if type(target) is not LocalStore or target.read_only:
-                raise TempozarrError(
-                    f"expected a path or a zarr LocalStore that is not read-only, got {target!r}"
-                )
-            target = target.root
+    if isinstance(target, Store):
+        if type(target) is not LocalStore or target.read_only:
+            raise TempozarrError(
+                f"expected a path or a zarr LocalStore that is not read-only, got {target!r}"
+            )
+        target = target.root
     root, _ = _locate(target)
     return Path(root).resolve()
 
 
-def _documents(root: Path, path: str = "") -> dict[str, dict[str, Any]]:
-    """Metadata of the array or group at a path, and of all below it, by path."""
-    node = _node(root / path)
-    if node is None:
-        return {}
-    kind, document = node
-    if document.get("zarr_format") != 3:  # noqa: PLR2004
-        raise MetadataError(
-            f"expected zarr v3 at {root / path}, found v{document.get('zarr_format')}: "
-            "tempozarr.copy makes a v3 store of it"
-        )
-    documents = {path: document}
-    if kind == "group":
-        for child in sorted((root / path).iterdir()):
-            if child.is_dir():
-                documents |= _documents(root, f"{path}/{child.name}".lstrip("/"))
+def documents_of(root: Path) -> dict[str, dict[str, Any]]:
+    """Metadata of a store, by path.
+
+    Raises
+    ------
+    MetadataError
+        If there is something of zarr v2.
+    """
+    documents = {}
+    for path, _, document in nodes(root):
+        if document.get("zarr_format") != 3:  # noqa: PLR2004
+            raise MetadataError(
+                f"expected zarr v3 at {root / path}, found v{document.get('zarr_format')}: "
+                "tempozarr.copy makes a v3 store of it"
+            )
+        documents[path] = document
     return documents
 
 
-def _members(schema: Schema) -> tuple[dict[str, ArraySchema], dict[str, GroupSchema]]:
-    """Arrays and groups of a schema by path."""
-    if isinstance(schema, ArraySchema):
-        return {"": schema}, {}
-    return dict(schema.walk()), dict(schema.walk_groups())
+def recovered(root: Path) -> tuple[dict[str, dict[str, Any]], list[Lock]]:
+    """Metadata of a store after what a writer left is finished, and the locks of its arrays.
+
+    The root is locked already.
+    """
+    documents = documents_of(root)
+    arrays = [path for path, document in documents.items() if document["node_type"] == "array"]
+    locks = [Lock(root / path) for path in arrays if path]
+    if sum(recover(root, path) for path in arrays):
+        documents = documents_of(root)
+    return documents, locks
 
 
 def _new_documents(schema: Schema, layout: Layout) -> dict[str, dict[str, Any]]:
-    arrays, groups = _members(schema)
-    documents = {path: group.metadata() for path, group in groups.items()}
-    for path, array in arrays.items():
+    documents = {path: group.metadata() for path, group in schema.walk_groups()}
+    for path, array in schema.walk():
         if not array.late:
-            planned = layout[path]
-            chunk_rows, shard_rows = (
-                planned if isinstance(planned, tuple) else (planned.chunk_rows, planned.shard_rows)
-            )
-            documents[path] = array.metadata(0, chunk_rows, shard_rows)
+            documents[path] = array.metadata(0, *rows_of(layout[path]))
     return documents
 
 
-def _expect_schema(
-    root: Path,
-    arrays: Mapping[str, ArraySchema],
-    groups: Mapping[str, GroupSchema],
-    documents: Mapping[str, dict[str, Any]],
-) -> None:
+def _expect_schema(root: Path, schema: Schema, documents: Mapping[str, dict[str, Any]]) -> None:
     """Refuse a store that is not of the schema."""
+    arrays, groups = dict(schema.walk()), dict(schema.walk_groups())
     problems = [
         f"{path or '/'}: expected a group, the store has none there"
         for path in groups
@@ -602,7 +583,7 @@ def _expect_schema(
         raise MetadataError("\n  ".join([f"the store {root} is not of the schema:", *problems]))
 
 
-def _consolidated(documents: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def consolidated(documents: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Metadata of everything below the root, as zarr-python keeps it there."""
     below = {path: document for path, document in sorted(documents.items()) if path}
     return {"kind": "inline", "must_understand": False, "metadata": below}
@@ -613,7 +594,9 @@ def _checked(
 ) -> NDArray[Any]:
     """Give rows as an array of that type and shape, in native byte order."""
     where = path or "rows"
-    array = rows if isinstance(rows, np.ndarray) else np.asarray(rows, _list_dtype(rows, dtype))
+    if not isinstance(rows, np.ndarray):  # lists have no data type, others have theirs
+        rows = np.asarray(rows, None if hasattr(rows, "__array__") else dtype)
+    array: NDArray[Any] = rows
     if array.dtype != dtype:
         if array.dtype.newbyteorder("=") != dtype:
             raise TypeError(
@@ -625,11 +608,6 @@ def _checked(
         expected = ", ".join(["n", *map(str, row_shape)]) + ("" if row_shape else ",")
         raise ValueError(f"{where}: expected rows of shape ({expected}), got {array.shape}")
     return array
-
-
-def _list_dtype(rows: Any, dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Data type to read what is no array in: lists have none, others have theirs."""
-    return None if hasattr(rows, "__array__") else dtype
 
 
 def _narrowed(schema: ArraySchema) -> np.iinfo[Any] | None:

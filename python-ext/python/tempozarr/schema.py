@@ -219,6 +219,14 @@ class ArraySchema(_Schema):
         """Bytes of one decoded row."""
         return self.numpy_dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
 
+    def walk(self) -> Iterator[tuple[str, ArraySchema]]:
+        """Path and schema of this array, as of the only one of a store: the path is ""."""
+        yield "", self
+
+    def walk_groups(self) -> Iterator[tuple[str, GroupSchema]]:
+        """Paths and schemas of groups, of which an array has none."""
+        yield from ()
+
     def metadata(self, rows: int, chunk_rows: int, shard_rows: int | None = None) -> dict[str, Any]:
         """Make the `zarr.json` of this array: zarr-python writes it, so that it is valid.
 
@@ -341,12 +349,7 @@ class ArraySchema(_Schema):
         if float16 and chain != _float16_chain(dtype, row_shape):
             raise ValueError("expected none with float16=True, which chooses them: leave one out")
         if lossy := _chains.lossy(chain):
-            warnings.warn(
-                f"delta of {lossy} is lossy: other values will be read back. Use "
-                "tempozarr.codecs.TemporalXOR, or delta of an integer dtype of the same width",
-                UserWarning,
-                stacklevel=3,
-            )
+            warnings.warn(_chains.lossy_warning(lossy), UserWarning, stacklevel=3)
         return chain
 
     @field_validator("fill_value")
