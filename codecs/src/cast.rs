@@ -88,7 +88,7 @@ impl std::fmt::Display for CastError {
 
 impl std::error::Error for CastError {}
 
-/// [`cast`] between the native-endian bytes of elements, whole ones, of two types.
+/// [`cast_into`] bytes of their own.
 ///
 /// # Errors
 /// Returns a [`CastError`] for the first element that `to` cannot hold.
@@ -103,14 +103,15 @@ pub(crate) fn cast_bytes(
     Ok(result)
 }
 
-/// [`cast_bytes`] to the bytes of as many elements in `result`, which are unspecified after an error.
+/// [`cast`] between the native-endian bytes of elements of two types: whole elements in `bytes`, as
+/// many in `result`, which are unspecified after an error.
 ///
 /// # Errors
 /// Returns a [`CastError`] for the first element that `to` cannot hold.
 ///
 /// # Panics
 /// Panics if the numbers of elements differ.
-pub(crate) fn cast_into(
+pub fn cast_into(
     bytes: &[u8],
     from: NumericType,
     to: NumericType,

@@ -18,13 +18,14 @@ use rayon::prelude::*;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 
 use crate::array;
-use crate::chunk::{Merge, Source, Spec, Update, lengths, store_error};
+use crate::chunk::{Merge, Spec, Update, lengths, store_error};
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
 use crate::pool;
 use crate::selection::{Axis, Transfer, unravel};
 use crate::shard::{self, MISSING};
+use crate::source::Source;
 use crate::store::LocalStore;
 
 /// Encodes rows for the end of one array.

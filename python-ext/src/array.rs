@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use numpy::PyArrayDescr;
@@ -14,13 +15,17 @@ use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::CodecOptions;
 use zarrs_storage::{ReadableStorageTraits, StoreKey};
 
-use crate::chunk::{Blocks, Handle, Source, Spec, lengths};
+use crate::cache::{Cache, Held};
+use crate::cast::Cast;
+use crate::chunk::{Spec, lengths};
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
 use crate::metadata;
 use crate::pool;
-use crate::selection::{self, Axis, Cell, Transfer};
+use crate::selection::{self, Axis, Cell, Part, Parts, Transfer};
+use crate::source::{Blocks, Handle, Kept, Source};
+use crate::stats::{Counter, Stats};
 use crate::store::LocalStore;
 
 /// One array of a local store. It never changes; threads share it freely.
@@ -32,15 +37,22 @@ pub struct Array {
     metadata: String,
     /// numpy's dtype, for elements of a fixed size.
     descr: Option<Py<PyArrayDescr>>,
+    cache: Py<Cache>,
+    /// What tells its chunks from those of other arrays in the cache.
+    number: u64,
+    stats: Stats,
 }
 
 #[pymethods]
 impl Array {
-    /// Open the array at `path` of the store in the folder `root`.
+    /// Open the array at `path` of the store in the folder `root`; decoded chunks are kept in
+    /// `cache`.
     ///
     /// `StoreError` if there is none, `MetadataError` if its metadata cannot be used.
     #[new]
-    fn new(py: Python<'_>, root: PathBuf, path: &str) -> PyResult<Self> {
+    #[pyo3(signature = (root, path, cache=None))]
+    fn new(py: Python<'_>, root: PathBuf, path: &str, cache: Option<Py<Cache>>) -> PyResult<Self> {
+        static ARRAYS: AtomicU64 = AtomicU64::new(0);
         let (array, kind, metadata) = pool::compute(py, || open(root, path))?;
         let spec = Spec::new(&array, kind);
         let descr = match &spec.kind {
@@ -53,6 +65,9 @@ impl Array {
             spec,
             metadata,
             descr,
+            cache: cache.map_or_else(|| Py::new(py, Cache::new(0)), Ok)?,
+            number: ARRAYS.fetch_add(1, Ordering::Relaxed),
+            stats: Stats::default(),
         })
     }
 
@@ -114,10 +129,26 @@ impl Array {
         let axes = selection::orthogonal(selection, self.stored.shape())?;
         let counts: Vec<_> = axes.iter().map(|axis| axis.len() as u64).collect();
         out.expect_shape(&counts)?;
-        self.read_axes(py, &axes, &|source, transfer, options| {
+        self.read_axes(py, &axes, &|source, transfers, options| {
             // SAFETY: `read_axes` names each element of `out` once.
-            unsafe { source.read(transfer, &out, options) }
+            unsafe { source.read(transfers, &out, options) }
         })
+    }
+
+    /// What reading has cost so far: `hits`, `misses`, `bytes_read`, `bytes_decoded`, and the
+    /// nanoseconds of all threads: reading, decoding and copying.
+    fn stats(&self) -> [u64; 7] {
+        let stats = &self.stats;
+        [
+            &stats.hits,
+            &stats.misses,
+            &stats.bytes_read,
+            &stats.bytes_decoded,
+            &stats.read,
+            &stats.decode,
+            &stats.copy,
+        ]
+        .map(Counter::get)
     }
 
     /// Read points into the 1-D array `out`: one int64 array of coordinates per dimension.
@@ -131,13 +162,12 @@ impl Array {
         let points = selection::coordinates(coords, self.stored.shape())?;
         out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
         let groups = self.grid.group(&points)?;
+        let held = self.held(py);
         pool::run(py, groups.len(), true, |i, options| {
             let group = &groups[i];
-            self.read_chunk(&group.chunk, |source| {
-                pool::spread(group.transfers.len(), options, |j, options| {
-                    // SAFETY: `group` names each element of `out` once.
-                    unsafe { source.read(&group.transfers[j], &out, options) }
-                })
+            // SAFETY: `group` names each element of `out` once.
+            self.read_chunk(&held, &group.chunk, |source| unsafe {
+                source.read(&group.transfers, &out, options)
             })
         })?;
         Ok(())
@@ -169,9 +199,11 @@ impl Array {
         handles.resize(count, Handle::default());
         let out = Memory::of(&mut handles).reshaped(shape);
         let blocks = Blocks::default();
-        self.read_axes(py, &axes, &|source, transfer, options| {
-            // SAFETY: `read_axes` names each element of `out` once.
-            unsafe { source.read_objects(transfer, &out, &blocks, options) }
+        self.read_axes(py, &axes, &|source, transfers, options| {
+            pool::spread(transfers.len(), options, |i, options| {
+                // SAFETY: `read_axes` names each element of `out` once.
+                unsafe { source.read_objects(&transfers[i], &out, &blocks, options) }
+            })
         })?;
         let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
         let list = PyList::empty(py);
@@ -190,21 +222,87 @@ impl Array {
     }
 }
 
-/// What to do with a part of a chunk.
-type Read<'a> = dyn Fn(&Source<'_>, &Transfer, &CodecOptions) -> Result<()> + Sync + 'a;
+/// What to do with parts of a chunk.
+type Read<'a> = dyn Fn(&Source<'_>, &[Transfer], &CodecOptions) -> Result<()> + Sync + 'a;
 
 impl Array {
     fn out(&self, py: Python<'_>, out: &Bound<'_, PyAny>) -> PyResult<Memory> {
-        match &self.descr {
-            Some(descr) => Memory::write(out, descr.bind(py)),
-            None => Err(Error::Type(
-                "elements of variable length do not fill an array; use read_objects".into(),
-            )
-            .into()),
-        }
+        Memory::write(out, self.descr(py)?)
     }
 
-    /// Call `read` for every part of every chunk that `axes` meet, on all threads. The parts name
+    /// numpy's dtype.
+    ///
+    /// # Errors
+    /// [`Error::Type`] if the elements are of variable length.
+    fn descr<'py>(&self, py: Python<'py>) -> Result<&Bound<'py, PyArrayDescr>> {
+        self.descr
+            .as_ref()
+            .map(|descr| descr.bind(py))
+            .ok_or_else(|| {
+                Error::Type(
+                    "elements of variable length do not fill an array; use read_objects".into(),
+                )
+            })
+    }
+
+    /// The memory of `out`, whose data type is that of the elements after a cast to `cast`.
+    pub fn out_as(
+        &self,
+        py: Python<'_>,
+        out: &Bound<'_, PyAny>,
+        cast: Option<&str>,
+    ) -> PyResult<Memory> {
+        let Some(cast) = cast else {
+            return self.out(py, out);
+        };
+        self.descr(py)?;
+        let cast = Cast::new(&self.spec.data_type, cast)?;
+        let descr = PyArrayDescr::new(py, cast.numpy())?;
+        Ok(Memory::write(out, &descr)?.casting(Some(cast)))
+    }
+
+    /// Length of each dimension.
+    pub fn lengths(&self) -> &[u64] {
+        self.stored.shape()
+    }
+
+    /// What is held of its chunks.
+    pub fn held(&self, py: Python<'_>) -> Arc<Held> {
+        self.cache.get().held(py)
+    }
+
+    /// Cut runs of indices of the first dimension, each with its place in the output, and all of the
+    /// other dimensions, at chunks and subchunks.
+    pub fn cut_rows(&self, runs: &[(Axis, u64)]) -> Result<Parts> {
+        let mut pieces = Vec::with_capacity(runs.len());
+        for (run, place) in runs {
+            for part in selection::project(run, |index| self.grid.locate(0, index, true))? {
+                let moved = part
+                    .pieces
+                    .into_iter()
+                    .map(|(inside, to)| (inside, to.moved(*place)));
+                pieces.push((part.chunk, moved.collect()));
+            }
+        }
+        pieces.sort_by_key(|(chunk, _)| *chunk);
+        let rows = pieces.chunk_by(|a, b| a.0 == b.0).map(|same| Part {
+            chunk: same[0].0,
+            pieces: same
+                .iter()
+                .flat_map(|(_, pieces): &(_, Vec<_>)| pieces.clone())
+                .collect(),
+        });
+        let mut dims = vec![rows.collect()];
+        for (d, &len) in self.lengths().iter().enumerate().skip(1) {
+            let all = Axis::all(usize::try_from(len).map_err(|_| Error::memory(len))?);
+            dims.push(selection::project(&all, |index| {
+                self.grid.locate(d, index, false)
+            })?);
+        }
+        Parts::new(dims)
+    }
+
+    /// Call `read` for the parts of every chunk that `axes` meet, on all threads. The parts name
     /// each element of the output once.
     fn read_axes(&self, py: Python<'_>, axes: &[Axis], read: &Read<'_>) -> PyResult<()> {
         if axes.iter().any(|axis| axis.len() == 0) {
@@ -217,30 +315,25 @@ impl Array {
                 let fine = axis.is_sparse();
                 selection::project(axis, |index| self.grid.locate(d, index, fine))
             })
-            .collect::<Result<Vec<_>>>()?;
-        let counts: Vec<_> = parts.iter().map(Vec::len).collect();
-        let chunks = product(&counts)?;
+            .collect::<Result<_>>()?;
+        let parts = Parts::new(parts)?;
+        let held = self.held(py);
         let task = |i, options: &CodecOptions| {
-            let parts: Vec<_> = std::iter::zip(&parts, selection::unravel(i, &counts))
-                .map(|(parts, i)| &parts[i])
-                .collect();
-            let chunk: Vec<_> = parts.iter().map(|part| part.chunk).collect();
-            let counts: Vec<_> = parts.iter().map(|part| part.pieces.len()).collect();
-            self.read_chunk(&chunk, |source| {
-                pool::spread(product(&counts)?, options, |j, options| {
-                    let pieces =
-                        std::iter::zip(&parts, selection::unravel(j, &counts)).map(|(part, j)| {
-                            let (chunk, out) = &part.pieces[j];
-                            (chunk.clone(), Some(out.clone()))
-                        });
-                    read(source, &Transfer::Grid(pieces.collect()), options)
-                })
+            self.read_chunk(&held, &parts.chunk(i), |source| {
+                read(source, &parts.transfers(i)?, options)
             })
         };
         if self.is_little(axes) {
             return Ok(pool::alone(py, |options| task(0, options))?);
         }
-        Ok(pool::run(py, chunks, true, task)?)
+        Ok(pool::run(py, parts.len(), true, task)?)
+    }
+
+    /// Whether a run of rows lies in one (inner) chunk, which is decoded in one pass.
+    pub fn is_in_one_chunk(&self, rows: &Axis) -> bool {
+        let rest = self.lengths().iter().skip(1);
+        let all = rest.map(|&len| Axis::all(len as usize));
+        self.is_little(&std::iter::once(rows.clone()).chain(all).collect::<Vec<_>>())
     }
 
     /// Whether `axes` lie in one (inner) chunk, which is decoded in one pass.
@@ -255,8 +348,13 @@ impl Array {
             })
     }
 
-    fn read_chunk(
+    /// Open a chunk, and read from it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if that fails, and those of `read`.
+    pub fn read_chunk(
         &self,
+        held: &Arc<Held>,
         chunk: &[u64],
         read: impl FnOnce(&Source<'_>) -> Result<()>,
     ) -> Result<()> {
@@ -265,7 +363,12 @@ impl Array {
             .chunk_shape(chunk)
             .map_err(|error| Error::Metadata(error.to_string()))?;
         let path = self.stored.storage().path(&self.stored.chunk_key(chunk));
-        read(&Source::open(&self.spec, &path, &shape)?)
+        let kept = Kept {
+            held,
+            chunk: (self.number, chunk.into()),
+            stats: &self.stats,
+        };
+        read(&Source::open(&self.spec, &path, &shape)?.keeping(kept))
     }
 }
 
@@ -379,13 +482,6 @@ impl Grid {
             })
             .collect())
     }
-}
-
-fn product(counts: &[usize]) -> Result<usize> {
-    counts
-        .iter()
-        .try_fold(1_usize, |product, &count| product.checked_mul(count))
-        .ok_or_else(|| Error::Value("the selection meets more than 2^64 chunks".into()))
 }
 
 /// The array at `path`, what its elements are in Python, and its metadata as it is stored.

@@ -1,46 +1,49 @@
-//! One chunk between its file and the caller's memory: the reader and the writer that `Array`
-//! and `ChunkPipeline` share.
+//! How the elements of chunks are stored: decoding them into the caller's memory, and encoding them.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
+use tempozarr::cast::CastError;
 use tempozarr::fused::{FusedCodec, Plan, Target, fuse_chain};
 use zarrs::array::{ArraySubset, CodecChain, DataType, FillValue};
 use zarrs_codec::{
-    ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayBytesVariableLength,
-    ArrayCodecTraits, ArrayPartialDecoderTraits, ArrayToBytesCodecTraits, CodecError, CodecOptions,
+    ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayCodecTraits,
+    ArrayToBytesCodecTraits, CodecError, CodecOptions,
 };
 
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
-use crate::pool;
-use crate::scatter::{self, Dim, Offsets};
+use crate::scatter::{self, Dim};
 use crate::selection::Transfer;
-use crate::shard::{self, Sharding};
-use crate::store::{self, ChunkFile};
+use crate::shard::Sharding;
+use crate::source::{Handle, Source};
+use crate::store;
 
 /// How the elements of an array are stored.
 #[derive(Debug)]
 pub struct Spec {
-    codecs: Arc<CodecChain>,
-    data_type: DataType,
-    fill_value: FillValue,
+    /// The chain, in one pass where that is possible.
+    pub codecs: Arc<CodecChain>,
+    /// The type in the metadata.
+    pub data_type: DataType,
+    /// The value of what is not stored.
+    pub fill_value: FillValue,
     /// The type in Python.
     pub kind: Kind,
     /// Bytes per element in memory: of the element, or of a [`Handle`] to text or bytes.
     pub item: usize,
-    /// How shards are written, and read if their subchunks are fused.
-    sharding: Option<Sharding>,
+    /// Sharding, if that is the only codec.
+    pub sharding: Option<Sharding>,
 }
 
 /// Memory that each thread keeps: large allocations go back to the system when they are freed, and
 /// fresh pages are what reading costs most.
-struct Buffer(Cell<Vec<u8>>);
+pub struct Buffer(Cell<Vec<u8>>);
 
 impl Buffer {
     /// Larger ones are not kept.
@@ -52,7 +55,7 @@ impl Buffer {
 
     /// Lend the buffer to `job`. It is taken, not borrowed: a codec that waits may run another task
     /// of ours on this thread.
-    fn lend<T>(&self, job: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub fn lend<T>(&self, job: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut buffer = self.0.take();
         let result = job(&mut buffer);
         if buffer.capacity() <= Self::KEEP {
@@ -63,7 +66,7 @@ impl Buffer {
 }
 
 thread_local! {
-    static ENCODED: Buffer = const { Buffer::new() };
+    pub static ENCODED: Buffer = const { Buffer::new() };
     static DECODED: Buffer = const { Buffer::new() };
 }
 
@@ -89,11 +92,19 @@ pub struct Merge<'a> {
     pub old: Option<&'a Source<'a>>,
 }
 
-/// An element of variable length while it is moved about: which block it is in, and where.
-pub type Handle = [u64; 2];
-
-/// The blocks that handles point into.
-pub type Blocks = Mutex<Vec<ArrayBytesVariableLength<'static>>>;
+/// What is decoded at once: a chunk, or a subchunk.
+pub struct Unit<'a> {
+    /// Its codecs,
+    pub codecs: &'a CodecChain,
+    /// and in one pass, if they run so.
+    pub fused: Option<&'a (&'a FusedCodec, Cow<'a, Plan>)>,
+    /// Its shape.
+    pub shape: &'a [NonZeroU64],
+    /// The number of the subchunk.
+    pub place: usize,
+    /// Where in the file it is.
+    pub range: Range<u64>,
+}
 
 impl Spec {
     /// How `array` stores its elements, which are `kind` in Python.
@@ -146,7 +157,7 @@ impl Spec {
 
     /// Whether a box of a chunk is decoded without the rest of it: subchunks, filters that know
     /// which part of a chunk they need, and plain bytes. A compressor alone gives all or nothing.
-    fn decodes_parts(&self, shape: &[NonZeroU64]) -> bool {
+    pub fn decodes_parts(&self, shape: &[NonZeroU64]) -> bool {
         !shape.is_empty()
             && (self.codecs.bytes_to_bytes_codecs().is_empty()
                 || !self.codecs.array_to_array_codecs().is_empty()
@@ -163,28 +174,29 @@ impl Spec {
         })
     }
 
-    /// Decode what `transfer` names of a chunk, or a subchunk, of that `shape` into `out`, in one
-    /// pass.
+    /// Decode what `transfers` name of `unit` into `out`.
     ///
     /// # Safety
     /// As for [`Source::read`].
     ///
     /// # Errors
-    /// [`Error::Codec`], with `name`.
-    unsafe fn decode_fused(
+    /// [`Error::Codec`], with `name`; [`Error::Value`] for a value that the cast of `out` refuses.
+    pub unsafe fn decode_transfers(
         &self,
-        (codec, plan): (&FusedCodec, &Plan),
+        unit: &Unit<'_>,
         (name, encoded): (&str, &[u8]),
-        shape: &[NonZeroU64],
-        transfer: &Transfer,
+        transfers: &[&Transfer],
         out: &Memory,
         options: &CodecOptions,
     ) -> Result<()> {
         // Larger results are not read again before the caches have lost them.
         const STREAMED: usize = 8 << 20;
-        let mut region = transfer.region();
         let usize_range = |range: &Range<u64>| range.start as usize..range.end as usize;
-        if let Some((offset, strides)) = transfer.place(&out.strides)
+        if let [transfer] = transfers
+            && let Some((_, plan)) = unit.fused
+            && out.cast().is_none()
+            && let region = transfer.region()
+            && let Some((offset, strides)) = transfer.place(&out.strides)
             && has_runs(&region, &strides, out.item)
         {
             let region: Vec<_> = region.iter().map(usize_range).collect();
@@ -197,38 +209,98 @@ impl Spec {
             }
         }
         // Rows of the first dimension, which are stored and decoded in one piece.
-        for (range, length) in std::iter::zip(&mut region, shape).skip(1) {
-            *range = 0..length.get();
+        let mut region = whole(unit.shape);
+        if let Some(rows) = region.first_mut() {
+            let wanted = transfers
+                .iter()
+                .map(|transfer| transfer.region().swap_remove(0));
+            *rows = wanted
+                .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+                .unwrap_or(0..0);
         }
-        let bytes = size(&region, out.item)?;
         DECODED.with(|buffer| {
             buffer.lend(|buffer| {
-                let mut block = slice(buffer, bytes)?;
-                let rows: Vec<_> = region.iter().map(usize_range).collect();
-                let whole;
-                if plan.decode_region(encoded, &rows, block).is_err() {
-                    // It has the words for what is wrong.
-                    region = self::whole(shape);
-                    let bytes = size(&region, out.item)?;
-                    let chunk = codec.chain().decode(
-                        encoded.into(),
-                        shape,
-                        &self.data_type,
-                        &self.fill_value,
-                        options,
-                    );
-                    let chunk = chunk.map_err(|error| Error::codec(name, &error))?;
-                    whole = fixed(name, chunk, bytes)?;
-                    block = slice(buffer, bytes)?;
-                    block.copy_from_slice(&whole);
+                let mut decoded = false;
+                if let Some((_, plan)) = unit.fused {
+                    let rows: Vec<_> = region.iter().map(usize_range).collect();
+                    let block = slice(buffer, size(&region, self.item)?)?;
+                    decoded = plan.decode_region(encoded, &rows, block).is_ok();
                 }
-                let dims = transfer.dims(&region, &out.strides, out.item);
-                // SAFETY: the block holds the region, which holds every index on the chunk's side;
-                // the indices on the other side were checked against the shape of `out`.
-                unsafe { scatter::copy(block.as_ptr(), out.as_ptr(), dims, out.item) };
-                Ok(())
+                if !decoded {
+                    region = whole(unit.shape);
+                    let block = slice(buffer, size(&region, self.item)?)?;
+                    self.decode_unfused(unit, (name, encoded), block, options)?;
+                }
+                let block = slice(buffer, size(&region, self.item)?)?;
+                // SAFETY: the block holds the region, which holds every index of the transfers; the
+                // rest is forwarded.
+                unsafe { self.put(name, block, &region, transfers, out) }
             })
         })
+    }
+
+    /// Decode all of `unit` into `block`, in C order.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`.
+    pub fn decode_unit(
+        &self,
+        unit: &Unit<'_>,
+        encoded: (&str, &[u8]),
+        block: &mut [u8],
+        options: &CodecOptions,
+    ) -> Result<()> {
+        match unit.fused {
+            Some((_, plan)) if plan.decode(encoded.1, block).is_ok() => Ok(()),
+            _ => self.decode_unfused(unit, encoded, block, options),
+        }
+    }
+
+    /// [`Self::decode_unit`] codec by codec: these have the words for what is wrong.
+    fn decode_unfused(
+        &self,
+        unit: &Unit<'_>,
+        (name, encoded): (&str, &[u8]),
+        block: &mut [u8],
+        options: &CodecOptions,
+    ) -> Result<()> {
+        let codecs = unit.fused.map_or(unit.codecs, |(codec, _)| codec.chain());
+        let (data_type, fill_value) = (&self.data_type, &self.fill_value);
+        let chunk = codecs
+            .decode(encoded.into(), unit.shape, data_type, fill_value, options)
+            .map_err(|error| Error::codec(name, &error))?;
+        block.copy_from_slice(&fixed(name, chunk, block.len())?);
+        Ok(())
+    }
+
+    /// Copy what `transfers` name of a block, which holds `region` of a chunk, to `out`.
+    ///
+    /// # Safety
+    /// Every index on the chunk's side lies in `region`, whose bytes `block` holds; those on the
+    /// other side lie in `out`, and no other thread accesses the elements that they name.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a value that the cast of `out` refuses.
+    pub unsafe fn put(
+        &self,
+        name: &str,
+        block: &[u8],
+        region: &[Range<u64>],
+        transfers: &[&Transfer],
+        out: &Memory,
+    ) -> Result<()> {
+        for transfer in transfers {
+            let dims = transfer.dims(region, &out.strides, self.item);
+            // SAFETY: forwarded.
+            unsafe {
+                match out.cast() {
+                    None => scatter::copy(block.as_ptr(), out.as_ptr(), dims, self.item),
+                    Some(cast) => scatter::cast(block.as_ptr(), out.as_ptr(), dims, cast, out.item)
+                        .map_err(|error| refused(name, &error))?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Decode a whole chunk into all of `out`, which has its shape.
@@ -246,13 +318,17 @@ impl Spec {
         out: &Memory,
         options: &CodecOptions,
     ) -> Result<()> {
-        if let Some((codec, plan)) = self.fused(&self.codecs, shape) {
+        if let Some(fused) = &self.fused(&self.codecs, shape) {
+            let unit = Unit {
+                codecs: &self.codecs,
+                fused: Some(fused),
+                shape,
+                place: 0,
+                range: 0..encoded.len() as u64,
+            };
             let all = Transfer::all(&out.shape);
             // SAFETY: forwarded.
-            return unsafe {
-                let codec = (codec, &*plan);
-                self.decode_fused(codec, (name, encoded), shape, &all, out, options)
-            };
+            return unsafe { self.decode_transfers(&unit, (name, encoded), &[&all], out, options) };
         }
         let lengths = lengths(shape);
         // SAFETY: forwarded.
@@ -269,7 +345,7 @@ impl Spec {
     }
 
     /// The codec and plan of `codecs`, if they run in one pass on chunks of `shape`.
-    fn fused<'a>(
+    pub fn fused<'a>(
         &self,
         codecs: &'a CodecChain,
         shape: &[NonZeroU64],
@@ -283,7 +359,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`Error::Codec`], with `name`.
-    fn decode(
+    pub fn decode(
         &self,
         name: &str,
         encoded: &[u8],
@@ -309,7 +385,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`Error::Codec`], with `name`.
-    unsafe fn decode_into(
+    pub unsafe fn decode_into(
         &self,
         name: &str,
         encoded: &[u8],
@@ -471,315 +547,11 @@ impl Spec {
     }
 }
 
-/// A chunk that is being read.
-pub struct Source<'a> {
-    spec: &'a Spec,
-    file: Option<Arc<ChunkFile>>,
-    name: String,
-    shape: &'a [NonZeroU64],
-    decoder: OnceLock<Arc<dyn ArrayPartialDecoderTraits>>,
-    /// Where the subchunks are.
-    index: OnceLock<Vec<[u64; 2]>>,
-}
-
-impl<'a> Source<'a> {
-    /// Open the chunk at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn open(spec: &'a Spec, path: &Path, shape: &'a [NonZeroU64]) -> Result<Self> {
-        let name = path.display().to_string();
-        let file = ChunkFile::open(path).map_err(|error| store_error(&name, &error))?;
-        Ok(Self {
-            spec,
-            file: file.map(Arc::new),
-            name,
-            shape,
-            decoder: OnceLock::new(),
-            index: OnceLock::new(),
-        })
-    }
-
-    /// Whether there is such a file; if not, every element has the fill value.
-    pub fn exists(&self) -> bool {
-        self.file.is_some()
-    }
-
-    /// Read what `transfer` names into `out`.
-    ///
-    /// # Safety
-    /// No other thread accesses the elements of `out` that `transfer` names.
-    ///
-    /// # Errors
-    /// [`Error::Store`] or [`Error::Codec`], with the path.
-    pub unsafe fn read(
-        &self,
-        transfer: &Transfer,
-        out: &Memory,
-        options: &CodecOptions,
-    ) -> Result<()> {
-        let wanted = transfer.region();
-        if wanted.iter().any(Range::is_empty) {
-            return Ok(());
-        }
-        let Some(file) = &self.file else {
-            // SAFETY: forwarded.
-            unsafe { self.fill(transfer, &wanted, out) };
-            return Ok(());
-        };
-        if let Some(sharding) = &self.spec.sharding
-            && let Some((codec, plan)) = self.spec.fused(&sharding.codecs, &sharding.subchunk)
-            && let Some(grid) = sharding.grid(self.shape)
-        {
-            let index = self.index(sharding, &grid, options)?;
-            let parts = transfer.cut(&lengths(&sharding.subchunk))?;
-            return pool::share(parts.len(), |i| {
-                let (subchunk, part) = &parts[i];
-                let entry = index[shard::place(subchunk, &grid)];
-                let Some(range) = shard::range_of(&self.name, entry, file.size())? else {
-                    // SAFETY: forwarded; the parts name each element once.
-                    unsafe { self.fill(part, &part.region(), out) };
-                    return Ok(());
-                };
-                self.encoded(range, |encoded| {
-                    let (codec, shape) = ((codec, &*plan), &sharding.subchunk);
-                    let encoded = (self.name.as_str(), encoded);
-                    // SAFETY: as above.
-                    unsafe {
-                        self.spec
-                            .decode_fused(codec, encoded, shape, part, out, options)
-                    }
-                })
-            });
-        }
-        if let Some((codec, plan)) = self.spec.fused(&self.spec.codecs, self.shape)
-            && (!plan.reads_parts() || wanted == whole(self.shape))
-        {
-            return self.encoded(0..file.size(), |encoded| {
-                let encoded = (self.name.as_str(), encoded);
-                // SAFETY: forwarded.
-                unsafe {
-                    let codec = (codec, &*plan);
-                    self.spec
-                        .decode_fused(codec, encoded, self.shape, transfer, out, options)
-                }
-            });
-        }
-        let region = self.region(&wanted);
-        if out.cells().is_some()
-            && region == wanted
-            && !region.is_empty()
-            && let Some((shape, target)) = transfer.as_boxes(&out.shape)
-        {
-            // SAFETY: forwarded.
-            return unsafe { self.decode_into(&region, out, (&shape, &target), options) };
-        }
-        let bytes = size(&region, out.item)?;
-        let block = fixed(&self.name, self.decode(&region, options)?, bytes)?;
-        let dims = transfer.dims(&region, &out.strides, out.item);
-        // SAFETY: the block holds the region, which holds every index on the chunk's side; the
-        // indices on the other side were checked against the shape of `out`.
-        unsafe { scatter::copy(block.as_ptr(), out.as_ptr(), dims, out.item) };
-        Ok(())
-    }
-
-    /// Fill what `transfer` names of `out`.
-    ///
-    /// # Safety
-    /// As for [`Self::read`].
-    unsafe fn fill(&self, transfer: &Transfer, region: &[Range<u64>], out: &Memory) {
-        let fill = self.spec.fill_value.as_ne_bytes();
-        let same = |dim| Dim {
-            from: Offsets::FIXED,
-            ..dim
-        };
-        let dims = transfer.dims(region, &out.strides, out.item);
-        let dims = dims.into_iter().map(same).collect();
-        // SAFETY: one element is read; the indices on the other side were checked against
-        // the shape of `out`, and are the caller's.
-        unsafe { scatter::copy(fill.as_ptr(), out.as_ptr(), dims, out.item) };
-    }
-
-    /// Where the subchunks of this shard are; read once.
-    fn index(
-        &self,
-        sharding: &Sharding,
-        grid: &[u64],
-        options: &CodecOptions,
-    ) -> Result<&[[u64; 2]]> {
-        if let Some(index) = self.index.get() {
-            return Ok(index);
-        }
-        let range = sharding.index_range(&self.name, grid, self.file()?.size())?;
-        let index = self.encoded(range, |encoded| {
-            sharding.decode_index(&self.name, encoded, grid, options)
-        })?;
-        Ok(self.index.get_or_init(|| index))
-    }
-
-    /// Read what `transfer` names into `out`, whose elements are handles to the blocks that this
-    /// adds to `blocks`.
-    ///
-    /// # Safety
-    /// As for [`Self::read`].
-    ///
-    /// # Errors
-    /// [`Error::Store`] or [`Error::Codec`], with the path.
-    pub unsafe fn read_objects(
-        &self,
-        transfer: &Transfer,
-        out: &Memory,
-        blocks: &Blocks,
-        options: &CodecOptions,
-    ) -> Result<()> {
-        let region = self.region(&transfer.region());
-        let failed = |error| Error::codec(&self.name, &error);
-        let block = if self.exists() {
-            self.decode(&region, options)?
-        } else {
-            let (data_type, fill) = (&self.spec.data_type, &self.spec.fill_value);
-            ArrayBytes::new_fill_value(data_type, 1, fill).map_err(|error| failed(error.into()))?
-        };
-        let block = block
-            .into_variable()
-            .map_err(|error| failed(error.into()))?;
-        let elements = block.offsets().len() - 1;
-        if self.exists() && elements != size(&region, 1)? {
-            return Err(failed("wrong number of elements".into()));
-        }
-        let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = blocks.len() as u64;
-        blocks.push(block);
-        drop(blocks);
-        let handles: Vec<Handle> = (0..elements as u64).map(|i| [number, i]).collect();
-        let mut dims = transfer.dims(&region, &out.strides, out.item);
-        if !self.exists() {
-            for dim in &mut dims {
-                dim.from = Offsets::FIXED;
-            }
-        }
-        // SAFETY: as in `read`.
-        unsafe { scatter::copy(handles.as_ptr().cast(), out.as_ptr(), dims, out.item) };
-        Ok(())
-    }
-
-    /// Decode a box of the chunk straight into a box of `out`.
-    ///
-    /// # Safety
-    /// As for [`Spec::decode_into`].
-    unsafe fn decode_into(
-        &self,
-        region: &[Range<u64>],
-        out: &Memory,
-        (shape, target): (&[u64], &[Range<u64>]),
-        options: &CodecOptions,
-    ) -> Result<()> {
-        if region == whole(self.shape) {
-            // SAFETY: forwarded.
-            return self.encoded(0..self.file()?.size(), |encoded| unsafe {
-                self.spec.decode_into(
-                    &self.name,
-                    encoded,
-                    self.shape,
-                    out,
-                    (shape, target),
-                    options,
-                )
-            });
-        }
-        let failed = |error| Error::codec(&self.name, &error);
-        // SAFETY: forwarded.
-        let mut view = unsafe { view(out, shape, target) }.map_err(failed)?;
-        self.partial(options)?
-            .partial_decode_into(
-                &ArraySubset::new_with_ranges(region),
-                ArrayBytesDecodeIntoTarget::Fixed(&mut view),
-                options,
-            )
-            .map_err(failed)
-    }
-
-    /// What to decode for `wanted`: the whole chunk if there is no way to decode less.
-    pub fn region(&self, wanted: &[Range<u64>]) -> Vec<Range<u64>> {
-        if self.spec.decodes_parts(self.shape) {
-            wanted.to_vec()
-        } else {
-            whole(self.shape)
-        }
-    }
-
-    /// Decode a box of the chunk, one that [`Self::region`] gave.
-    ///
-    /// # Errors
-    /// [`Error::Store`] or [`Error::Codec`], with the path.
-    pub fn decode(
-        &self,
-        region: &[Range<u64>],
-        options: &CodecOptions,
-    ) -> Result<ArrayBytes<'static>> {
-        if region == whole(self.shape) {
-            return self.encoded(0..self.file()?.size(), |encoded| {
-                self.spec.decode(&self.name, encoded, self.shape, options)
-            });
-        }
-        self.partial(options)?
-            .partial_decode(&ArraySubset::new_with_ranges(region), options)
-            .map(ArrayBytes::into_owned)
-            .map_err(|error| Error::codec(&self.name, &error))
-    }
-
-    /// Run `job` with these bytes of the file.
-    fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-        let file = self.file()?;
-        ENCODED.with(|buffer| {
-            buffer.lend(|buffer| {
-                let encoded = file.read_into(range, buffer);
-                job(encoded.map_err(|error| store_error(&self.name, &error))?)
-            })
-        })
-    }
-
-    /// The encoded bytes of the chunk.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub fn bytes(&self) -> Result<Vec<u8>> {
-        let file = self.file()?;
-        let mut bytes = Vec::new();
-        file.read_into(0..file.size(), &mut bytes)
-            .map_err(|error| store_error(&self.name, &error))?;
-        Ok(bytes)
-    }
-
-    fn file(&self) -> Result<&Arc<ChunkFile>> {
-        self.file
-            .as_ref()
-            .ok_or_else(|| Error::Store(format!("chunk {}: there is no such file", self.name)))
-    }
-
-    /// The decoder of boxes. It is made once, because a shard's index is read then.
-    fn partial(&self, options: &CodecOptions) -> Result<&Arc<dyn ArrayPartialDecoderTraits>> {
-        if let Some(decoder) = self.decoder.get() {
-            return Ok(decoder);
-        }
-        let decoder = Arc::clone(&self.spec.codecs)
-            .partial_decoder(
-                Arc::clone(self.file()?) as _,
-                self.shape,
-                &self.spec.data_type,
-                &self.spec.fill_value,
-                options,
-            )
-            .map_err(|error| Error::codec(&self.name, &error))?;
-        Ok(self.decoder.get_or_init(|| decoder))
-    }
-}
-
 /// A view of a box of `out`, an array in one block whose shape may be written as `shape`.
 ///
 /// # Safety
 /// No other thread accesses that box.
-unsafe fn view<'a>(
+pub unsafe fn view<'a>(
     out: &'a Memory,
     shape: &'a [u64],
     target: &[Range<u64>],
@@ -817,7 +589,7 @@ fn slice(buffer: &mut Vec<u8>, length: usize) -> Result<&mut [u8]> {
 }
 
 /// The bytes of a block of fixed-size elements.
-fn fixed(name: &str, block: ArrayBytes<'_>, expected: usize) -> Result<Vec<u8>> {
+pub fn fixed(name: &str, block: ArrayBytes<'_>, expected: usize) -> Result<Vec<u8>> {
     let block = block
         .into_fixed()
         .map_err(|error| Error::codec(name, &error.into()))?
@@ -861,6 +633,11 @@ pub fn size(region: &[Range<u64>], item: usize) -> Result<usize> {
         .and_then(|size| isize::try_from(size).ok())
         .map(isize::cast_unsigned)
         .ok_or_else(|| Error::memory("more than 2^63"))
+}
+
+/// The error of a value that a cast to the caller's data type refuses.
+pub fn refused(name: &str, error: &CastError) -> Error {
+    Error::Value(format!("chunk {name}: {error}; read it as it is stored"))
 }
 
 /// An error of the file system, with the path.

@@ -1,9 +1,11 @@
 //! Python bindings of tempozarr: the module `tempozarr._core`.
 //!
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
-//! - `array`: `Array`, an array of a local store; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
+//! - `array`: `Array`, an array of a local store; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
-//! - `chunk`: one chunk, read and written; `shard`: one that is cut further; `store`: its file; `metadata`: from text to zarrs;
+//! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
+//!   `store`: its file; `metadata`: from text to zarrs;
+//! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
 //! - `kernels`: filters on whole arrays, and aliases of codec names;
 //! - `pool`: the threads; `errors`: the Python exceptions.
@@ -17,6 +19,8 @@ use pyo3::prelude::*;
 
 mod append;
 mod array;
+mod cache;
+mod cast;
 mod chunk;
 mod dtype;
 mod errors;
@@ -25,9 +29,12 @@ mod memory;
 mod metadata;
 mod pipeline;
 mod pool;
+mod rows;
 mod scatter;
 mod selection;
 mod shard;
+mod source;
+mod stats;
 mod store;
 
 const _: () = assert!(usize::BITS == 64, "tempozarr runs on 64-bit machines");
@@ -41,11 +48,15 @@ mod _core {
     #[pymodule_export]
     use super::array::Array;
     #[pymodule_export]
+    use super::cache::Cache;
+    #[pymodule_export]
     use super::kernels::{register_alias, xor_decode, xor_encode};
     #[pymodule_export]
     use super::pipeline::ChunkPipeline;
     #[pymodule_export]
     use super::pool::set_threads;
+    #[pymodule_export]
+    use super::rows::read_rows;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,6 +4,7 @@ use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMet
 use pyo3::prelude::*;
 use unsafe_cell_slice::UnsafeCellSlice;
 
+use crate::cast::Cast;
 use crate::errors::{Error, Result};
 
 /// The memory of a numpy array that the caller keeps alive during the call.
@@ -20,6 +21,8 @@ pub struct Memory {
     /// All of it, if it is one C-ordered block that may be written. Made once: threads that each
     /// made a `&mut` of the whole would alias, even if they write apart.
     cells: Option<UnsafeCellSlice<'static, u8>>,
+    /// What the values become on their way in.
+    cast: Option<Cast>,
 }
 
 // SAFETY: a pointer and plain numbers; who writes where is decided by the users of `data`.
@@ -74,6 +77,7 @@ impl Memory {
             strides: array.strides().to_vec(),
             item: array.dtype().itemsize(),
             cells: None,
+            cast: None,
         }
     }
 
@@ -85,7 +89,18 @@ impl Memory {
             strides: vec![size_of::<T>().cast_signed()],
             item: size_of::<T>(),
             cells: None,
+            cast: None,
         }
+    }
+
+    /// The same memory, of values that went through `cast`.
+    pub fn casting(self, cast: Option<Cast>) -> Self {
+        Self { cast, ..self }
+    }
+
+    /// What the values become on their way in.
+    pub fn cast(&self) -> Option<Cast> {
+        self.cast
     }
 
     /// The same memory as a C-ordered array of another shape.

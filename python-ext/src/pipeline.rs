@@ -10,13 +10,14 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::chunk::{Source, Spec, Update, lengths};
+use crate::chunk::{Spec, Update, lengths};
 use crate::dtype::Kind;
 use crate::errors::Error;
 use crate::memory::Memory;
 use crate::metadata;
 use crate::pool;
 use crate::selection::{self, Axis, Transfer};
+use crate::source::Source;
 
 /// The codecs of a chunk: reads and writes selections of many chunks at once.
 #[pyclass(frozen, module = "tempozarr._core")]
@@ -84,7 +85,7 @@ impl ChunkPipeline {
             let source = Source::open(&self.spec, &task.path, &self.shape)?;
             exists[i].store(source.exists(), Ordering::Relaxed);
             // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
-            unsafe { source.read(&task.transfer, &out, options) }
+            unsafe { source.read(std::slice::from_ref(&task.transfer), &out, options) }
         })?;
         Ok(exists.into_iter().map(AtomicBool::into_inner).collect())
     }

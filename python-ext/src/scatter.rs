@@ -1,4 +1,10 @@
-//! The kernel that moves elements between two blocks of memory of any strides.
+//! The kernels that move elements between two blocks of memory of any strides.
+
+use std::convert::Infallible;
+
+use tempozarr::cast::CastError;
+
+use crate::cast::Cast;
 
 /// Byte offsets along one dimension of one side.
 #[derive(Debug)]
@@ -65,19 +71,73 @@ impl Dim {
 /// For every combination of indices, the sum of the offsets of `from` (of `to`) plus `item` lies
 /// in one allocation that is valid for reads (for writes, by this thread alone), and no byte
 /// read is written.
-pub unsafe fn copy(mut from: *const u8, mut to: *mut u8, mut dims: Vec<Dim>, item: usize) {
-    if item == 0 || dims.iter().any(|dim| dim.len == 0) {
-        return;
+pub unsafe fn copy(from: *const u8, to: *mut u8, dims: Vec<Dim>, item: usize) {
+    if item > 0 {
+        let Ok(()) = each(from, to, dims, |from, to, dim| {
+            // SAFETY: forwarded.
+            unsafe { row(from, to, dim, item) };
+            Ok::<_, Infallible>(())
+        });
+    }
+}
+
+/// Cast the elements that `dims` names, from `from` to elements of `item` bytes at `to`.
+///
+/// # Safety
+/// As for [`copy`], with the bytes of an element on each side.
+///
+/// # Errors
+/// Those of the cast.
+pub unsafe fn cast(
+    from: *const u8,
+    to: *mut u8,
+    dims: Vec<Dim>,
+    cast: Cast,
+    item: usize,
+) -> Result<(), CastError> {
+    let sizes = (cast.item(), item);
+    let run = |from: *const u8, to: *mut u8, len| {
+        // SAFETY: forwarded: that many elements are neighbours on both sides.
+        let (from, to) = unsafe {
+            (
+                std::slice::from_raw_parts(from, len * sizes.0),
+                std::slice::from_raw_parts_mut(to, len * sizes.1),
+            )
+        };
+        cast.run(from, to)
+    };
+    each(from, to, dims, |from, to, dim| {
+        let strides = (dim.from.stride(), dim.to.stride());
+        let (len, count) = if strides == (Some(sizes.0.cast_signed()), Some(sizes.1.cast_signed()))
+        {
+            (dim.len, 1)
+        } else {
+            (1, dim.len)
+        };
+        (0..count).try_for_each(|i| {
+            // SAFETY: forwarded.
+            let (from, to) = unsafe { (from.offset(dim.from.at(i)), to.offset(dim.to.at(i))) };
+            run(from, to, len)
+        })
+    })
+}
+
+/// Call `row` for each innermost dimension of `dims`, with the addresses that its offsets start at.
+fn each<E>(
+    mut from: *const u8,
+    mut to: *mut u8,
+    mut dims: Vec<Dim>,
+    mut row: impl FnMut(*const u8, *mut u8, &Dim) -> Result<(), E>,
+) -> Result<(), E> {
+    if dims.iter().any(|dim| dim.len == 0) {
+        return Ok(());
     }
     dims.retain_mut(|dim| {
         if dim.len > 1 {
             return true;
         }
-        // SAFETY: index 0 exists in every dimension, and the caller's offsets are in bounds.
-        unsafe {
-            from = from.offset(dim.from.at(0));
-            to = to.offset(dim.to.at(0));
-        }
+        from = from.wrapping_offset(dim.from.at(0));
+        to = to.wrapping_offset(dim.to.at(0));
         false
     });
     merge(&mut dims);
@@ -90,17 +150,13 @@ pub unsafe fn copy(mut from: *const u8, mut to: *mut u8, mut dims: Vec<Dim>, ite
     loop {
         let (mut read, mut write) = (from, to);
         for (dim, &i) in dims.iter().zip(&index) {
-            // SAFETY: as above, `i < dim.len`.
-            unsafe {
-                read = read.offset(dim.from.at(i));
-                write = write.offset(dim.to.at(i));
-            }
+            read = read.wrapping_offset(dim.from.at(i));
+            write = write.wrapping_offset(dim.to.at(i));
         }
-        // SAFETY: forwarded from the caller; the outer indices are in range.
-        unsafe { row(read, write, &inner, item) };
+        row(read, write, &inner)?;
         // Next outer index, last dimension fastest.
         let Some(d) = (0..dims.len()).rev().find(|&d| index[d] + 1 < dims[d].len) else {
-            return;
+            return Ok(());
         };
         index[d] += 1;
         index[d + 1..].fill(0);

@@ -96,6 +96,18 @@ impl Axis {
         }
     }
 
+    /// Every index `more` further.
+    pub fn moved(&self, more: u64) -> Self {
+        match self {
+            Self::Range { start, count, step } => Self::Range {
+                start: start + more,
+                count: *count,
+                step: *step,
+            },
+            Self::List(indices) => Self::List(indices.iter().map(|i| i + more).collect()),
+        }
+    }
+
     /// The indices at these places of this axis.
     fn pick(&self, places: &Self) -> Self {
         match (self, places) {
@@ -120,8 +132,8 @@ impl Axis {
         }
     }
 
-    /// The range `start, start + step, ...` of `count` indices below `len`.
-    fn range(start: i64, count: i64, step: i64, len: u64) -> Option<Self> {
+    /// The range `start, start + step, ...` of `count` indices below `len`, if it is one.
+    pub fn range(start: i64, count: i64, step: i64, len: u64) -> Option<Self> {
         let n = usize::try_from(count).ok()?;
         if step == 0 {
             return None;
@@ -213,6 +225,14 @@ impl Transfer {
     pub fn all(shape: &[usize]) -> Self {
         let axis = |&len| (Axis::all(len), Some(Axis::all(len)));
         Self::Grid(shape.iter().map(axis).collect())
+    }
+
+    /// Whether it names nothing.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Grid(dims) => dims.iter().any(|(chunk, _)| chunk.len() == 0),
+            Self::Points(_, array) => array.len() == 0,
+        }
     }
 
     /// The smallest box of the chunk that holds everything.
@@ -495,6 +515,68 @@ pub fn project(axis: &Axis, mut locate: impl FnMut(u64) -> Result<Cell>) -> Resu
         }
     }
     Ok(parts)
+}
+
+/// What a selection takes from the chunks of a grid: the product of what it takes in each dimension.
+pub struct Parts {
+    dims: Vec<Vec<Part>>,
+    counts: Vec<usize>,
+    len: usize,
+}
+
+impl Parts {
+    /// Of the parts of each dimension.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there are more than can be counted.
+    pub fn new(dims: Vec<Vec<Part>>) -> Result<Self> {
+        let counts: Vec<_> = dims.iter().map(Vec::len).collect();
+        Ok(Self {
+            len: product(&counts)?,
+            dims,
+            counts,
+        })
+    }
+
+    /// Number of chunks.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn parts(&self, i: usize) -> Vec<&Part> {
+        std::iter::zip(&self.dims, unravel(i, &self.counts))
+            .map(|(parts, i)| &parts[i])
+            .collect()
+    }
+
+    /// The indices of chunk `i` of them.
+    pub fn chunk(&self, i: usize) -> Vec<u64> {
+        self.parts(i).iter().map(|part| part.chunk).collect()
+    }
+
+    /// What to take from chunk `i` of them.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if that is more than can be counted.
+    pub fn transfers(&self, i: usize) -> Result<Vec<Transfer>> {
+        let parts = self.parts(i);
+        let counts: Vec<_> = parts.iter().map(|part| part.pieces.len()).collect();
+        let transfer = |i| {
+            let pieces = std::iter::zip(&parts, unravel(i, &counts)).map(|(part, i)| {
+                let (chunk, out) = &part.pieces[i];
+                (chunk.clone(), Some(out.clone()))
+            });
+            Transfer::Grid(pieces.collect())
+        };
+        Ok((0..product(&counts)?).map(transfer).collect())
+    }
+}
+
+fn product(counts: &[usize]) -> Result<usize> {
+    counts
+        .iter()
+        .try_fold(1_usize, |product, &count| product.checked_mul(count))
+        .ok_or_else(|| Error::Value("the selection meets more than 2^64 chunks".into()))
 }
 
 /// Item `i` of the product of that many items per dimension, the last dimension fastest.

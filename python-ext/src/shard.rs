@@ -14,9 +14,10 @@ use zarrs::array::codec::array_to_bytes::sharding::{
 use zarrs::array::{ArrayMetadata, BytesRepresentation, CodecChain, FillValue, data_type};
 use zarrs_codec::{ArrayBytes, ArrayToBytesCodecTraits, CodecError, CodecOptions};
 
-use crate::chunk::{Merge, Source, Spec, Update, lengths, size, zeros};
+use crate::chunk::{Merge, Spec, Update, lengths, size, zeros};
 use crate::errors::{Error, Result};
 use crate::selection::{Transfer, unravel};
+use crate::source::Source;
 
 /// The entry of a subchunk that is not stored.
 pub const MISSING: [u64; 2] = [u64::MAX; 2];

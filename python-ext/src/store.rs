@@ -1,6 +1,6 @@
 //! Files: reads that are checked against the file's size, and writes that are seen whole or not.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,11 @@ use zarrs_storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageErr
 pub struct ChunkFile {
     file: File,
     size: u64,
+    stamp: Stamp,
 }
+
+/// What tells a file from the one that replaces it: its size, identity and times.
+pub type Stamp = [u64; 4];
 
 impl ChunkFile {
     /// Open `path`; `None` if there is no such file.
@@ -33,8 +37,16 @@ impl ChunkFile {
         if metadata.is_dir() {
             return Ok(None);
         }
-        let size = metadata.len();
-        Ok(Some(Self { file, size }))
+        Ok(Some(Self {
+            file,
+            size: metadata.len(),
+            stamp: stamp(&metadata),
+        }))
+    }
+
+    /// What tells this file from one that replaces it.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// Bytes of the file.
@@ -109,6 +121,25 @@ fn within(range: ByteRange, size: u64) -> Option<Range<u64>> {
         ByteRange::Suffix(length) => size.checked_sub(length)?..size,
     };
     (range.start <= range.end && range.end <= size).then_some(range)
+}
+
+#[cfg(unix)]
+fn stamp(metadata: &Metadata) -> Stamp {
+    use std::os::unix::fs::MetadataExt;
+    let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000) + rest;
+    [
+        metadata.len(),
+        metadata.ino(),
+        nanoseconds(metadata.mtime(), metadata.mtime_nsec()).cast_unsigned(),
+        nanoseconds(metadata.ctime(), metadata.ctime_nsec()).cast_unsigned(),
+    ]
+}
+
+#[cfg(windows)]
+fn stamp(metadata: &Metadata) -> Stamp {
+    use std::os::windows::fs::MetadataExt;
+    let (created, written) = (metadata.creation_time(), metadata.last_write_time());
+    [metadata.len(), 0, created, written]
 }
 
 #[cfg(unix)]

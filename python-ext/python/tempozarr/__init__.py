@@ -15,6 +15,7 @@ from tempozarr._array import (
     Array,
     Explanation,
     Group,
+    ReadStats,
     open,  # noqa: A004
     open_array,
     open_group,
@@ -41,6 +42,7 @@ __all__ = [
     "MetadataError",
     "Plan",
     "Progress",
+    "ReadStats",
     "StoreError",
     "TempozarrError",
     "Writer",

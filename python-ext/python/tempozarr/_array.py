@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -23,14 +24,43 @@ from tempozarr._indexing import Plan, plan, plan_orthogonal, plan_points, split_
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import zarr
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    Rows: TypeAlias = NDArray[np.int64]
+    Job: TypeAlias = tuple["Array", Rows, Rows, Rows, int, NDArray[Any], str | None]
     Source: TypeAlias = str | os.PathLike[str] | zarr.Array[Any] | zarr.Group
 
 _LOOKED_FOR = "zarr.json, .zarray or .zgroup"
+
+
+@dataclass(frozen=True)
+class ReadStats:
+    """What reading an array has cost since it was opened; `array.stats()`.
+
+    Attributes
+    ----------
+    hits, misses
+        Chunks (inner chunks, where the array is sharded) that were found decoded in the cache, and
+        those that were decoded.
+    bytes_read
+        Stored bytes that were read.
+    bytes_decoded
+        Bytes of the chunks that were decoded, each counted as a whole.
+    read_seconds, decode_seconds, copy_seconds
+        Time of all threads together: reading files, decoding, and copying from decoded chunks.
+        What is decoded straight to its place is not copied.
+    """
+
+    hits: int
+    misses: int
+    bytes_read: int
+    bytes_decoded: int
+    read_seconds: float
+    decode_seconds: float
+    copy_seconds: float
 
 
 @dataclass(frozen=True)
@@ -60,10 +90,11 @@ class Array:
     may be shared between threads, and are pickled as the path that they were opened from.
     """
 
-    __slots__ = ("_attrs", "_core", "_dtype", "_metadata", "_path", "_root")
+    __slots__ = ("_attrs", "_cache", "_core", "_dtype", "_metadata", "_path", "_root")
 
-    def __init__(self, root: str, path: str = "") -> None:
-        self._core = _core.Array(root, path)
+    def __init__(self, root: str, path: str = "", cache: Cache | None = None) -> None:
+        self._cache = cache or Cache()
+        self._core = _core.Array(root, path, self._cache.core)
         self._root = root
         self._path = path
         self._metadata: dict[str, Any] = json.loads(self._core.metadata)
@@ -194,6 +225,61 @@ class Array:
         self._read(planned, _writable(out, planned.shape, self._dtype))
         return out
 
+    def windows(
+        self, starts: ArrayLike, length: int, *, step: int = 1, out: Any = None
+    ) -> NDArray[Any]:
+        """Read many windows of rows at once; each chunk that they meet is read and decoded once.
+
+        Parameters
+        ----------
+        starts
+            First row of each window: integers, of any shape. Windows may overlap and repeat.
+        length
+            Rows in a window.
+        step
+            Rows from one row of a window to the next.
+        out
+            As in `read`; of shape `(*starts.shape, length, *array.shape[1:])`.
+
+        Returns
+        -------
+        `out` if given, else a new array of that shape: `result[i, j]` is row
+        `starts[i] + j * step`.
+
+        Raises
+        ------
+        IndexError
+            If a window is not within the array: a negative start does not count from the end.
+        TypeError
+            If `starts` are no integers, or as `read` has it for `out`.
+        ValueError
+            If the array has no dimensions, if `length` or `step` is less than 1, or as `read` has
+            it for `out`.
+        """
+        first, shape = self._windows(np.asarray(starts), index(length), index(step))
+        target = None if out is None else _writable(out, shape, self._dtype)
+        if self._core.dtype in "TO":
+            rows = np.add.outer(first, np.arange(length) * step).ravel()
+            values = self.oindex[rows].reshape(shape)
+        else:
+            direct = target is not None and target.flags.c_contiguous
+            values = target if target is not None and direct else np.empty(shape, self._dtype)
+            flat = values.reshape(len(first) * length, *self.shape[1:])
+            native = flat.view(_native(flat.dtype))
+            places = np.arange(0, len(flat) or 1, length)[: len(first)]
+            size_pool()
+            read_rows([(self, first, places, np.full(len(first), length), step, native, None)])
+            if not flat.dtype.isnative:
+                native.byteswap(inplace=True)
+        if target is not None and target is not values:
+            target[...] = values
+        return values if out is None else out
+
+    def stats(self) -> ReadStats:
+        """Give what reading this array has cost since it was opened."""
+        hits, misses, stored, decoded, *nanoseconds = self._core.stats()
+        return ReadStats(hits, misses, stored, decoded, *(n / 1e9 for n in nanoseconds))
+
     def explain(self) -> Explanation:
         """Tell whether the chain of codecs runs in one pass, with the plan, or why it does not.
 
@@ -233,8 +319,8 @@ class Array:
     def __hash__(self) -> int:
         return hash((Array, self._root, self._path))
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
-        return type(self), (self._root, self._path)
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, Cache]]:
+        return type(self), (self._root, self._path, self._cache)
 
     def __repr__(self) -> str:
         shards = f", shards {self.shards}" if self.shards else ""
@@ -246,6 +332,29 @@ class Array:
     @property
     def _where(self) -> str:
         return str(Path(self._root, self._path))
+
+    def _windows(
+        self, starts: NDArray[Any], length: int, step: int
+    ) -> tuple[NDArray[np.int64], tuple[int, ...]]:
+        """Check windows; give their first rows, and the shape of the result."""
+        if not self.shape:
+            raise ValueError("expected an array with rows, got one without dimensions; use [()]")
+        if length < 1 or step < 1:
+            raise ValueError(
+                f"expected windows of at least 1 row in steps of at least 1, got length {length}, "
+                f"step {step}"
+            )
+        if starts.size and starts.dtype.kind not in "iu":
+            raise TypeError(f"expected integers for the starts of windows, got {starts.dtype}")
+        last = len(self) - (length - 1) * step - 1
+        if starts.size and (starts.min() < 0 or starts.max() > last):
+            bad = starts.min() if starts.min() < 0 else starts.max()
+            raise IndexError(
+                f"window at {bad}: windows of {length} rows in steps of {step} begin at 0 "
+                f"to {last} in {len(self)} rows"
+            )
+        first = np.ascontiguousarray(starts, np.int64).reshape(-1)
+        return first, (*starts.shape, length, *self.shape[1:])
 
     def _read(self, planned: Plan, out: NDArray[Any] | None = None) -> Any:
         result = self._execute(planned, out)
@@ -294,6 +403,26 @@ class Array:
         block[...] = values.reshape(block.shape)
 
 
+class Cache:
+    """Decoded chunks of some arrays that are kept, the last used ones; pickled empty."""
+
+    __slots__ = ("core", "nbytes")
+
+    def __init__(self, nbytes: int = 0) -> None:
+        if index(nbytes) < 0:
+            raise ValueError(f"expected cache_bytes of 0 or more, got {nbytes}")
+        self.nbytes = nbytes
+        self.core = _core.Cache(nbytes)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
+        return type(self), (self.nbytes,)
+
+
+def read_rows(jobs: Sequence[Job]) -> None:
+    """Read runs of rows of several arrays side by side: `_core.read_rows` says how."""
+    _core.read_rows([(job[0]._core, *job[1:]) for job in jobs])  # noqa: SLF001
+
+
 class Selection:
     """`array.oindex` or `array.vindex`; index it."""
 
@@ -314,9 +443,10 @@ class Group(Mapping[str, "Array | Group"]):
     Open one with `tempozarr.open_group`. `group["a/b"]` goes down several levels at once.
     """
 
-    __slots__ = ("_attrs", "_metadata", "_path", "_root")
+    __slots__ = ("_attrs", "_cache", "_metadata", "_path", "_root")
 
-    def __init__(self, root: str, path: str = "") -> None:
+    def __init__(self, root: str, path: str = "", cache: Cache | None = None) -> None:
+        self._cache = cache or Cache()
         self._root = root
         self._path = path
         kind, self._metadata = _node(self._folder) or (None, {})
@@ -359,7 +489,7 @@ class Group(Mapping[str, "Array | Group"]):
             raise KeyError(
                 f"no array or group {key!r} in {self._folder}; it has {_listing(list(self))}"
             )
-        return Array(self._root, path) if kind == "array" else Group(self._root, path)
+        return (Array if kind == "array" else Group)(self._root, path, self._cache)
 
     def __iter__(self) -> Iterator[str]:
         """Names of the arrays and groups in this group, sorted."""
@@ -380,13 +510,13 @@ class Group(Mapping[str, "Array | Group"]):
         """Names and arrays in this group."""
         for name, kind, _ in self._children():
             if kind == "array":
-                yield name, Array(self._root, self._join(name))
+                yield name, Array(self._root, self._join(name), self._cache)
 
     def groups(self) -> Iterator[tuple[str, Group]]:
         """Names and groups in this group."""
         for name, kind, _ in self._children():
             if kind == "group":
-                yield name, Group(self._root, self._join(name))
+                yield name, Group(self._root, self._join(name), self._cache)
 
     def members(self) -> tuple[tuple[str, Array | Group], ...]:
         """Names, and the arrays and groups of this group."""
@@ -406,8 +536,8 @@ class Group(Mapping[str, "Array | Group"]):
     def __hash__(self) -> int:
         return hash((Group, self._root, self._path))
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
-        return type(self), (self._root, self._path)
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, Cache]]:
+        return type(self), (self._root, self._path, self._cache)
 
     def __repr__(self) -> str:
         return f"<tempozarr.Group {self._folder}: {_listing(list(self))}>"
@@ -438,8 +568,17 @@ class Group(Mapping[str, "Array | Group"]):
                 Group(self._root, self._join(name))._draw(lines, indent + below)  # noqa: SLF001
 
 
-def open(source: Source) -> Array | Group:  # noqa: A001
+def open(source: Source, *, cache_bytes: int = 0) -> Array | Group:  # noqa: A001
     """Open the array or group at a path, `file://` URL, or of a `zarr.Array` or `zarr.Group`.
+
+    Parameters
+    ----------
+    source
+        What to open.
+    cache_bytes
+        Up to how many bytes of decoded chunks to keep, the last used ones, for reads that want only
+        parts of them; in all, for the arrays of a group. A chunk whose file has changed is read
+        anew.
 
     Raises
     ------
@@ -455,22 +594,22 @@ def open(source: Source) -> Array | Group:  # noqa: A001
     kind, _ = _node(folder) or (None, {})
     if kind is None:
         raise StoreError(f"expected an array or group at {folder}, {_found(folder, kind)}")
-    return Array(root, path) if kind == "array" else Group(root, path)
+    return (Array if kind == "array" else Group)(root, path, Cache(cache_bytes))
 
 
-def open_array(source: Source) -> Array:
+def open_array(source: Source, *, cache_bytes: int = 0) -> Array:
     """Open an array; as `tempozarr.open`, and a StoreError if it is a group."""
     root, path = _locate(source)
     folder = Path(root, path)
     kind, _ = _node(folder) or (None, {})
     if kind != "array":
         raise StoreError(f"expected an array at {folder}, {_found(folder, kind)}")
-    return Array(root, path)
+    return Array(root, path, Cache(cache_bytes))
 
 
-def open_group(source: Source) -> Group:
+def open_group(source: Source, *, cache_bytes: int = 0) -> Group:
     """Open a group; as `tempozarr.open`, and a StoreError if it is an array."""
-    return Group(*_locate(source))
+    return Group(*_locate(source), Cache(cache_bytes))
 
 
 def _locate(source: Any) -> tuple[str, str]:

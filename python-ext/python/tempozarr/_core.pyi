@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Selector: TypeAlias = tuple[int, int, int] | NDArray[np.int64]
 """`(start, count, step)`, or a 1-D array of indices; all indices within the dimension."""
 
+Rows: TypeAlias = NDArray[np.int64]
+"""Numbers of rows, in one dimension."""
+
 __version__: str
 
 class Unsupported(NotImplementedError):  # noqa: N818
@@ -19,8 +22,11 @@ class Unsupported(NotImplementedError):  # noqa: N818
 class Array:
     """One array of a local store; opened once, cheap to share between threads."""
 
-    def __new__(cls, root: str, path: str) -> Array:
-        """Open the array at `path` (`""` or `a/b`) of the store in folder `root`."""
+    def __new__(cls, root: str, path: str, cache: Cache | None = None) -> Array:
+        """Open the array at `path` (`""` or `a/b`) of the store in folder `root`.
+
+        Decoded chunks are kept in `cache`, which may be that of other arrays too.
+        """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,6 +59,20 @@ class Array:
 
     def read_objects(self, selection: tuple[Selector, ...]) -> list[str] | list[bytes]:
         """Read an orthogonal selection of a variable-length data type, flat and in C order."""
+
+    def stats(self) -> tuple[int, ...]:
+        """Hits and misses; bytes read, decoded; nanoseconds of reading, decoding, copying."""
+
+@final
+class Cache:
+    """Decoded chunks, the last used ones up to a number of bytes."""
+
+    def __new__(cls, limit: int, /) -> Cache:
+        """Keep up to `limit` bytes."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept now, by this process."""
 
 @final
 class Appender:
@@ -111,6 +131,27 @@ class ChunkPipeline:
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Encode one whole chunk."""
+
+def read_rows(
+    jobs: Sequence[
+        tuple[
+            Array,
+            NDArray[np.int64],
+            NDArray[np.int64],
+            NDArray[np.int64],
+            int,
+            NDArray[Any],
+            str | None,
+        ]
+    ],
+) -> None:
+    """Read runs of rows of arrays: jobs of `(array, rows, places, counts, step, out, cast)`.
+
+    Run `i` of a job are the `counts[i]` rows `rows[i]`, `rows[i] + step`, ... of `array`. They
+    become the rows from `places[i]` on of `out`, in C order, whose data type is `cast` (a numpy
+    data type, or `bfloat16`, whose memory is uint16), or that of the array if that is None. Each
+    chunk that the runs of a job meet is decoded once.
+    """
 
 def register_alias(name: str, target: str) -> None:
     """Read codec `name` as codec `target`."""
