@@ -26,10 +26,12 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
     from tempozarr._copy import copy
+    from tempozarr._loader import LoaderStats, WindowLoader
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
     from tempozarr._plan import Plan, plan
     from tempozarr._progress import Progress
     from tempozarr._report import CopyReport
+    from tempozarr._windows import Field
     from tempozarr._writer import Writer
 
 __all__ = [
@@ -38,13 +40,16 @@ __all__ = [
     "CodecPipeline",
     "CopyReport",
     "Explanation",
+    "Field",
     "Group",
+    "LoaderStats",
     "MetadataError",
     "Plan",
     "Progress",
     "ReadStats",
     "StoreError",
     "TempozarrError",
+    "WindowLoader",
     "Writer",
     "__version__",
     "codecs",
@@ -61,13 +66,16 @@ __all__ = [
     "schemas",
 ]
 
-# What imports zarr-python or pydantic, and where it is.
+# What is not needed for reading alone, and where it is.
 _LATER = {
     "CodecPipeline": "_pipeline",
     "CopyReport": "_report",
     "copy": "_copy",
     "disable": "_pipeline",
     "enable": "_pipeline",
+    "Field": "_windows",
+    "LoaderStats": "_loader",
+    "WindowLoader": "_loader",
     "pipeline_stats": "_pipeline",
     "Plan": "_plan",
     "plan": "_plan",

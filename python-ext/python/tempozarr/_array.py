@@ -589,17 +589,21 @@ def open(source: Source, *, cache_bytes: int = 0) -> Array | Group:  # noqa: A00
     TempozarrError
         If the store is not a local one.
     """
-    root, path = _locate(source)
+    return opened(*located(source), Cache(cache_bytes))
+
+
+def opened(root: str, path: str, cache: Cache) -> Array | Group:
+    """Open what is at a path of the store in the folder `root`; as `open`."""
     folder = Path(root, path)
     kind, _ = _node(folder) or (None, {})
     if kind is None:
         raise StoreError(f"expected an array or group at {folder}, {_found(folder, kind)}")
-    return (Array if kind == "array" else Group)(root, path, Cache(cache_bytes))
+    return (Array if kind == "array" else Group)(root, path, cache)
 
 
 def open_array(source: Source, *, cache_bytes: int = 0) -> Array:
     """Open an array; as `tempozarr.open`, and a StoreError if it is a group."""
-    root, path = _locate(source)
+    root, path = located(source)
     folder = Path(root, path)
     kind, _ = _node(folder) or (None, {})
     if kind != "array":
@@ -609,11 +613,13 @@ def open_array(source: Source, *, cache_bytes: int = 0) -> Array:
 
 def open_group(source: Source, *, cache_bytes: int = 0) -> Group:
     """Open a group; as `tempozarr.open`, and a StoreError if it is an array."""
-    return Group(*_locate(source), Cache(cache_bytes))
+    return Group(*located(source), Cache(cache_bytes))
 
 
-def _locate(source: Any) -> tuple[str, str]:
+def located(source: Any) -> tuple[str, str]:
     """Root folder of a store and a path within it."""
+    if isinstance(source, Array | Group):
+        return source._root, source._path  # noqa: SLF001
     if "zarr" in sys.modules:
         import zarr
         from zarr.storage import LocalStore

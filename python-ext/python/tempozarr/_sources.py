@@ -15,7 +15,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from tempozarr import _array, _chains
-from tempozarr._array import Array, Group, _locate, _native, _node, nodes
+from tempozarr._array import Array, Group, _native, _node, located, nodes
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def find(source: Any) -> Found:
         place = Path(source._root, source.path)  # noqa: SLF001
     else:
         try:
-            place = Path(*_locate(source))
+            place = Path(*located(source))
         except TempozarrError:
             return _find_elsewhere(source)
     node = _node(place)
@@ -206,6 +206,6 @@ def place_of(array: AnyArray) -> Path | None:
     if isinstance(array, Array):
         return Path(array._root, array.path)  # noqa: SLF001
     try:
-        return Path(*_locate(array))
+        return Path(*located(array))
     except TempozarrError:
         return None

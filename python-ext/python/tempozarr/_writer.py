@@ -18,7 +18,7 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from tempozarr import _core
-from tempozarr._array import Array, _locate, _node, nodes
+from tempozarr._array import Array, _node, located, nodes
 from tempozarr._commit import Lock, Staging, create, recover
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
@@ -518,7 +518,7 @@ def folder_of(target: Any) -> Path:
                 f"expected a path or a zarr LocalStore that is not read-only, got {target!r}"
             )
         target = target.root
-    root, _ = _locate(target)
+    root, _ = located(target)
     return Path(root).resolve()
 
 
