@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ class Case:
     shard: int = 16  # inner chunks in a shard; 0 if not sharded
     dtype: str | None = None  # to store the values as, if not as they are
     share: float = 1.0  # of the megabytes asked for
-    written: bool = False  # whether writing is timed too
+    read: bool = field(default=True, repr=False)  # whether reading all of it is timed
+    written: bool = field(default=False, repr=False)  # whether writing is
+    windows: bool = field(default=False, repr=False)  # whether reading windows is
 
     @property
     def layout(self) -> tuple[int, int | None]:
@@ -90,12 +92,19 @@ P1: dict[str, Any] = {
     "filters": (AsType(encode_dtype="float16", decode_dtype="float32"), XOR),
     "compressors": (Shuffle(elementsize=2), *ZSTD),
 }
+P4: dict[str, Any] = {
+    "array": "book_raw",
+    "chain": "zstd 3",
+    "filters": (),
+    "compressors": ZSTD,
+}
 
 CASES = {
     case.key: case
     for case in (
-        Case("P1", **P1, written=True),
-        Case("P1-256", **P1, rows=256),
+        Case("P1", **P1, written=True, windows=True),
+        Case("P1-1024", **P1, rows=1024, read=False, windows=True),
+        Case("P1-256", **P1, rows=256, windows=True),
         Case("P1-64", **P1, rows=64),
         Case("P1-flat", **P1, shard=0),
         Case(
@@ -115,7 +124,9 @@ CASES = {
             (Shuffle(elementsize=4), *ZSTD),
             written=True,
         ),
-        Case("P4", "book_raw", "zstd 3", (), ZSTD),
+        Case("P4", **P4, windows=True),
+        Case("P4-1024", **P4, rows=1024, read=False, windows=True),
+        Case("P4-256", **P4, rows=256, read=False, windows=True),
         Case("P4b", "book", "zstd 3, float16", (), ZSTD, dtype="float16"),
         Case(
             "P5",

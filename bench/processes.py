@@ -1,6 +1,6 @@
 """What one process of tempozarr takes: processor time, memory. Each measure is a fresh process.
 
-python bench/processes.py full|windows|memory ARRAY [COUNT]
+python bench/processes.py full|memory ARRAY
 """
 
 import json
@@ -16,10 +16,8 @@ import numpy as np
 
 import tempozarr
 
-WINDOW = 512  # rows
 
-
-def full(array: tempozarr.Array, _: int) -> dict[str, float]:
+def full(array: tempozarr.Array) -> dict[str, float]:
     """Read everything into memory that is there already, ten times: system clocks are coarse."""
     out = np.zeros(array.shape, array.dtype)
 
@@ -30,19 +28,7 @@ def full(array: tempozarr.Array, _: int) -> dict[str, float]:
     return {key: value / 10 for key, value in clocks(read).items()}
 
 
-def windows(array: tempozarr.Array, count: int) -> dict[str, float]:
-    """Read `count` random windows, one after the other, into memory that is there already."""
-    out = np.zeros((WINDOW, *array.shape[1:]), array.dtype)
-    starts = np.random.default_rng(0).integers(0, len(array) - WINDOW, count).tolist()
-
-    def read() -> None:
-        for start in starts:
-            array.read(slice(start, start + WINDOW), out=out)
-
-    return {**clocks(read), "windows": count}
-
-
-def memory(array: tempozarr.Array, _: int) -> dict[str, float]:
+def memory(array: tempozarr.Array) -> dict[str, float]:
     """Read everything once; the most memory taken beyond the result's and that of imports."""
     out = np.ones(array.shape, array.dtype)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
@@ -70,21 +56,20 @@ def peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-MEASURES: dict[str, Callable[[tempozarr.Array, int], dict[str, float]]] = {
+MEASURES: dict[str, Callable[[tempozarr.Array], dict[str, float]]] = {
     "full": full,
-    "windows": windows,
     "memory": memory,
 }
 
 
-def measure(what: str, array: Path, count: int) -> dict[str, Any]:
+def measure(what: str, array: Path) -> dict[str, Any]:
     """Run one measure in a fresh process."""
-    command = [sys.executable, __file__, what, str(array), str(count)]
+    command = [sys.executable, __file__, what, str(array)]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE)  # noqa: S603
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer
 
 
 if __name__ == "__main__":
-    what, path, count = sys.argv[1:]
-    print(json.dumps(MEASURES[what](tempozarr.open_array(path), int(count))))
+    what, path = sys.argv[1:]
+    print(json.dumps(MEASURES[what](tempozarr.open_array(path))))

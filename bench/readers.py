@@ -28,17 +28,17 @@ class Turn(NamedTuple):
     """One timed turn: its seconds, and what was read or (from Rust) its CRC-32; None if nothing."""
 
     seconds: float
-    read: np.ndarray | int | None
+    read: Any
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A competitor. `take` is given the path of an array and memory of its shape."""
+    """A competitor. `take` is given the path of an array, and memory of its shape or a job."""
 
     name: str
     kind: str  # "peer", "tempozarr" or "limit"
     threads: int | None  # None: as many as it likes
-    take: Callable[[Path, np.ndarray], Turn]
+    take: Callable[[Path, Any], Turn]
 
     @property
     def label(self) -> str:
@@ -115,11 +115,21 @@ def read_zarrista(path: Path, _: np.ndarray) -> np.ndarray:
     return np.asarray(zarrista.Array.open(FilesystemStore(str(path)))[...].to_numpy())
 
 
+def open_tensorstore(path: Path, cache_bytes: int = 0) -> tensorstore.TensorStore:
+    """Open with tensorstore, with its own concurrency."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{path}/"},
+        "recheck_cached_metadata": False,
+        "recheck_cached_data": False,
+        "context": {"cache_pool": {"total_bytes_limit": cache_bytes}},
+    }
+    return tensorstore.open(spec, read=True, open=True).result()
+
+
 def read_tensorstore(path: Path, _: np.ndarray) -> np.ndarray:
-    """Read with tensorstore, with its own concurrency and without a cache."""
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path}/"}}
-    store = tensorstore.open(spec, read=True, open=True, recheck_cached=False).result()
-    return np.asarray(store.read().result())
+    """Read with tensorstore, without a cache."""
+    return np.asarray(open_tensorstore(path).read().result())
 
 
 # -- Rust --------------------------------------------------------------------------------------

@@ -18,22 +18,28 @@ import matplotlib.pyplot as plt
 from measuring import markdown
 
 HERE = Path(__file__).parent
-BASELINE = "zarr-python"
 BEST = "tempozarr a.read(out=)"
+# Readers of windows, and the limits (with any number of threads) that they are compared with.
+WINDOW_LIMITS = {
+    "tempozarr a.windows()": ("zstd alone, chunks of each batch", "memcpy"),
+    "tempozarr WindowLoader, epoch, global": ("zstd alone, chunks of each batch", "memcpy"),
+    "tempozarr WindowLoader, epoch, chunk": ("zstd alone, each chunk once", "memcpy"),
+}
 COLOURS = {"peer": "#8795a8", "tempozarr": "#e4572e", "limit": "#2f3b4c"}
 
 Entry = dict[str, Any]
 
 
 def speed(entry: Entry | None) -> float | None:
-    """Return decoded GB/s, if there are times."""
+    """Return decoded GB/s, or windows a second, if there are times."""
     if not entry or not entry["seconds"]:
         return None
-    return float(entry["decoded"] / statistics.median(entry["seconds"]) / 1e9)
+    amount = entry["windows"] or entry["decoded"] / 1e9
+    return float(amount / statistics.median(entry["seconds"]))
 
 
 class Speeds:
-    """Entries by competitor and case."""
+    """Entries by competitor and case; the first competitor is the baseline."""
 
     def __init__(self, entries: list[Entry]) -> None:
         self.names = list(dict.fromkeys(entry["name"] for entry in entries))
@@ -52,14 +58,17 @@ class Speeds:
     def table(self, head: str, cases: list[str]) -> str:
         """Format GB/s and ratios to the baseline, a competitor a row."""
         rows = [[head, *cases]]
-        rows += ([name, *(self._cell(name, case) for case in cases)] for name in self.names)
+        rows += ([name, *(self.cell(name, case) for case in cases)] for name in self.names)
         return markdown(rows) if cases else "(none in this run)"
 
-    def _cell(self, name: str, case: str) -> str:
-        fast, ratio = speed(self.entry(name, case)), self.ratio(name, BASELINE, case)
-        if fast is None:
+    def cell(self, name: str, case: str) -> str:
+        """Format a speed and its ratio to the baseline."""
+        entry, ratio = self.entry(name, case), self.ratio(name, self.names[0], case)
+        fast = speed(entry)
+        if not entry or fast is None:
             return "cannot"
-        return f"{fast:.2f} ({ratio:.1f}x)" if ratio else f"{fast:.2f}"
+        text = f"{fast:,.0f}" if entry["windows"] else f"{fast:.2f}"
+        return f"{text} ({ratio:.1f}x)" if ratio else text
 
     def bars(self, cores: int) -> str:
         """Format how many times faster than the others the best of tempozarr is; limits first."""
@@ -86,22 +95,55 @@ def case_rows(cases: dict[str, Any]) -> str:
 
 
 def process_table(measures: dict[str, list[dict[str, float]]], decoded: int) -> str:
-    """Format processor time, windows a second and memory."""
+    """Format processor time and memory."""
     if not measures:
         return "(P1 was not in this run)"
-    rows = [["", "seconds", "user s", "system s", "system/user", ""]]
-    for what, name in (("full", "everything"), ("windows", "random windows")):
-        runs = measures[what]
-        seconds, user, system = (
-            statistics.median(run[key] for run in runs) for key in ("seconds", "user", "system")
-        )
-        rate = f"{decoded / seconds / 1e9:.2f} GB/s"
-        if what == "windows":
-            rate = f"{runs[0]['windows'] / seconds:,.0f} windows/s"
-        share = f"{system / user:.2f}" if user else ""
-        rows.append([name, f"{seconds:.2f}", f"{user:.2f}", f"{system:.2f}", share, rate])
+    seconds, user, system = (
+        statistics.median(run[key] for run in measures["full"])
+        for key in ("seconds", "user", "system")
+    )
+    share = f"{system / user:.2f}" if user else ""
+    rate = f"{decoded / seconds / 1e9:.2f} GB/s"
     peak = statistics.median(run["peak"] for run in measures["memory"])
-    rows.append(["memory", "", "", "", "", f"{peak / 1e6:.1f} MB"])
+    return markdown(
+        [
+            ["", "seconds", "user s", "system s", "system/user", ""],
+            ["everything", f"{seconds:.2f}", f"{user:.2f}", f"{system:.2f}", share, rate],
+            ["memory", "", "", "", "", f"{peak / 1e6:.1f} MB"],
+        ]
+    )
+
+
+def window_tables(windows: Speeds, cases: dict[str, Any]) -> str:
+    """Format windows a second and MB decoded for one, a table for each size of chunks."""
+    tables = []
+    for size in dict.fromkeys(cases[case]["rows"] for case in windows.cases):
+        some = [case for case in windows.cases if cases[case]["rows"] == size]
+        rows = [["windows/s", *(text for case in some for text in (case, "MB"))]]
+        for name in windows.names:
+            cells = ((windows.cell(name, case), decoded_each(windows, name, case)) for case in some)
+            rows.append([name, *(text for pair in cells for text in pair)])
+        tables.append(f"### Chunks of {size} rows\n\n{markdown(rows)}")
+    return "\n\n".join(tables) or "(none in this run)"
+
+
+def decoded_each(windows: Speeds, name: str, case: str) -> str:
+    """Format the MB that are decoded for one window, if they are known."""
+    entry = windows.entry(name, case)
+    if not entry or entry["decoded"] is None:
+        return ""
+    return f"{entry['decoded'] / entry['windows'] / 1e6:.2f}"
+
+
+def window_limits(windows: Speeds) -> str:
+    """Format our windows a second, divided by those of the limits."""
+    rows = [["divided", *windows.cases]]
+    for ours, limits in WINDOW_LIMITS.items():
+        for other in windows.names:
+            if other.startswith(limits):
+                ratios = [windows.ratio(ours, other, case) for case in windows.cases]
+                cells = [f"{ratio:.2f}" if ratio else "cannot" for ratio in ratios]
+                rows.append([f"{ours} / {other}", *cells])
     return markdown(rows)
 
 
@@ -112,7 +154,7 @@ def cannot(entries: list[Entry]) -> str:
         for text in [entry["cannot"], *entry["notes"]]:
             if text:
                 verb = "cannot" if text == entry["cannot"] else "warns"
-                line = f"**{entry['name']}** {verb}: `{words(text)}`"
+                line = f"**{entry['name'].partition(':')[0]}** {verb}: `{words(text)}`"
                 said.setdefault(line, {})[entry["case"]] = None
     lines = [f"- {line} ({', '.join(cases)})" for line, cases in sorted(said.items())]
     return "\n".join(lines) or "Everybody read everything."
@@ -173,8 +215,10 @@ def chart(results: dict[str, Any], picture: Path) -> None:
 def write(folder: Path) -> str:
     """Write the page and its chart beside `results.json`; return the page."""
     results = json.loads((folder / "results.json").read_text())
-    reads, writes, cases = Speeds(results["reads"]), Speeds(results["writes"]), results["cases"]
-    chart(results, folder / "images" / "benchmarks.png")
+    reads, writes, windows = (Speeds(results[part]) for part in ("reads", "writes", "windows"))
+    cases = results["cases"]
+    if reads.cases:
+        chart(results, folder / "images" / "benchmarks.png")
     kernels = folder / "kernels.txt"
     busy = results["load"] > 1 + results["cores"] / 2
     page = Template((HERE / "template.md").read_text()).substitute(
@@ -187,11 +231,12 @@ def write(folder: Path) -> str:
         best=BEST,
         bars=reads.bars(results["cores"]),
         writes=writes.table("GB/s", writes.cases),
-        window=512,
+        windows=window_tables(windows, cases),
+        window_limits=window_limits(windows),
         processes=process_table(
             results.get("processes", {}), cases["P1"]["decoded"] if "P1" in cases else 0
         ),
-        cannot=cannot(results["reads"] + results["writes"]),
+        cannot=cannot(results["reads"] + results["writes"] + results["windows"]),
         kernels=f"\n## Kernels\n\n```text\n{kernels.read_text().strip()}\n```\n"
         if kernels.exists()
         else "",

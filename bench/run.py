@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ import report
 from cases import CASES, Case
 from measuring import DifferenceError, Tiled, machine, stored_bytes, warn_if_busy
 from readers import Reader, Rust, Turn, compressors, readers, writers
+from windows import Job, window_readers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RUST = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "tempozarr-bench"
-PEERS = ("zarrs", "zarrista", "tensorstore")
+PEERS = ("zarrs", "zarrista", "tensorstore", "annbatch", "insitubatch", "torch")
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Entry:
     name: str
     kind: str
     threads: int | None
-    decoded: int
+    decoded: int | None
+    windows: int | None = None
     seconds: list[float] = field(default_factory=list)
     cannot: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -122,11 +125,27 @@ def race_writers(
     return [entry for entry, _ in rivals]
 
 
-def run_processes(path: Path, windows: int, repeats: int) -> dict[str, list[dict[str, Any]]]:
+def race_windows(
+    case: Case, path: Path, tiled: Tiled, rivals: list[Reader], *, repeats: int, count: int
+) -> list[Entry]:
+    """Time everyone who reads windows, taking turns; the first turn is checked instead."""
+    job = Job(case, tiled, count)
+    entries = [Entry(case.key, rival.label, rival.kind, rival.threads, None) for rival in rivals]
+
+    def note(entry: Entry, turn: Turn) -> None:
+        entry.windows, entry.decoded = turn.read
+
+    for repeat in range(repeats + 1):
+        job.checks = not repeat
+        for entry, rival in zip(entries, rivals, strict=True):
+            entry.take(partial(rival.take, path, job), None if repeat else partial(note, entry))
+    return entries
+
+
+def run_processes(path: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """Take each measure of a process of its own, several times."""
     return {
-        what: [processes.measure(what, path, windows) for _ in range(repeats)]
-        for what in processes.MEASURES
+        what: [processes.measure(what, path) for _ in range(repeats)] for what in processes.MEASURES
     }
 
 
@@ -138,7 +157,7 @@ def arguments() -> argparse.Namespace:
     add("--repeats", type=int, default=5, help="timed turns (default: %(default)s)")
     add("--cases", default=",".join(CASES), help="default: %(default)s")
     add("--symbol", default="cm-btcusd", help="group to tile (default: %(default)s)")
-    add("--windows", type=int, default=10_000, help="random reads (default: %(default)s)")
+    add("--windows", type=int, default=640, help="at random, a turn (default: %(default)s)")
     add("--output", type=Path, default=HERE / "output", help="default: %(default)s")
     add("--docs", action="store_true", help="renew docs/benchmarks.md and its chart")
     args = parser.parse_args()
@@ -160,6 +179,7 @@ def measure(args: argparse.Namespace, rust: Rust, scratch: Path) -> Iterator[tup
     cases: dict[str, Any] = {}
     reads: list[Entry] = []
     writes: list[Entry] = []
+    windows: list[Entry] = []
     for key in tqdm(args.cases, "cases", disable=None):
         case, path = CASES[key], stores / f"{key}.zarr"
         tiled = case.tiled(args.symbol, args.size)
@@ -174,15 +194,25 @@ def measure(args: argparse.Namespace, rust: Rust, scratch: Path) -> Iterator[tup
             "decoded": tiled.nbytes,
             "stored": stored_bytes(path),
         }
-        reads += race(case, path, tiled, readers(rust, cores), args.repeats)
+        if case.read:
+            reads += race(case, path, tiled, readers(rust, cores), args.repeats)
         if case.written:
             writes += race_writers(case, path, tiled, scratch, rust, repeats=args.repeats)
+        if case.windows:
+            rivals = window_readers(rust, cores)
+            windows += race_windows(
+                case, path, tiled, rivals, repeats=args.repeats, count=args.windows
+            )
     yield "cases", cases
     yield "reads", [asdict(entry) for entry in reads]
     yield "writes", [asdict(entry) for entry in writes]
+    yield "windows", [asdict(entry) for entry in windows]
     if "P1" in cases:
-        yield "processes", run_processes(stores / "P1.zarr", args.windows, args.repeats)
-    yield "failures", [f"{e.case}, {e.name}: {e.cannot}" for e in reads + writes if e.failed]
+        yield "processes", run_processes(stores / "P1.zarr", args.repeats)
+    yield (
+        "failures",
+        [f"{e.case}, {e.name}: {e.cannot}" for e in reads + writes + windows if e.failed],
+    )
 
 
 def main() -> int:
@@ -193,7 +223,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     warn_if_busy()
     results = {
-        "machine": machine(*PEERS),
+        "machine": machine(*filter(find_spec, PEERS)),
         "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],

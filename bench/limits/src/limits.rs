@@ -36,15 +36,20 @@ impl Limits {
         self.stored.decoded
     }
 
-    /// Decompress every inner chunk.
-    pub fn decompress(&mut self, threads: usize) -> Result<Duration> {
+    /// Decompress every inner chunk, or those of the numbers given.
+    pub fn decompress(&mut self, threads: usize, numbers: Option<&[usize]>) -> Result<Duration> {
         self.hire(threads);
         let Stored {
             compressor,
             chunk_bytes,
             ..
         } = self.stored;
-        let chunks = self.stored.chunks()?;
+        let mut chunks = self.stored.chunks()?;
+        if let Some(numbers) = numbers {
+            let named = numbers.iter().map(|&i| chunks.get(i).copied());
+            let named: Option<_> = named.collect();
+            chunks = named.ok_or_else(|| format!("expected numbers below {}", chunks.len()))?;
+        }
         race(&mut self.workers[..threads], &chunks, |worker, chunk| {
             worker.decompress(compressor, chunk, chunk_bytes)
         })

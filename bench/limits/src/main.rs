@@ -34,6 +34,8 @@ struct Request {
     what: What,
     array: PathBuf,
     threads: usize,
+    /// The inner chunks to decompress, by their number, as often as they are named; all if none.
+    chunks: Option<Vec<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +86,7 @@ fn answer(
         what,
         array,
         threads,
+        chunks,
     } = serde_json::from_str(line)?;
     let kept = limits.take().filter(|kept| kept.array() == array);
     let limits = limits.insert(match kept {
@@ -91,7 +94,7 @@ fn answer(
         None => Limits::new(Stored::open(&array)?),
     });
     let (time, read): (Duration, Option<Vec<u8>>) = match what {
-        What::Decompress => (limits.decompress(threads)?, None),
+        What::Decompress => (limits.decompress(threads, chunks.as_deref())?, None),
         What::Compress => (limits.compress(threads)?, None),
         What::Memcpy => (limits.memcpy(threads), None),
         What::Zarrs | What::Fused => {

@@ -25,13 +25,13 @@ pub struct Stored {
     /// Bytes of one inner chunk, decompressed.
     pub chunk_bytes: usize,
     files: Vec<Vec<u8>>,
-    /// The inner chunks that are stored: the file and the place in it.
+    /// The inner chunks, in the order of their rows: the file and the place in it.
     chunks: Vec<(usize, Range<usize>)>,
 }
 
 impl Stored {
-    /// Read all of an array. Supported is what the cases of the benchmarks are: numbers, shards with
-    /// the index at their end, and a compressor at the end of the chain.
+    /// Read all of an array. Supported is what the cases of the benchmarks are: numbers, chunks of
+    /// whole rows, shards with the index at their end, and a compressor at the end of the chain.
     pub fn open(array: &Path) -> Result<Self> {
         let metadata: Value = serde_json::from_slice(&std::fs::read(array.join("zarr.json"))?)?;
         let stored_type = number(&metadata["data_type"])?;
@@ -107,9 +107,13 @@ fn elements(shape: &Value) -> Result<usize> {
     Ok(shape.iter().product())
 }
 
+/// Read the files of a folder of chunks, in the order of the chunks' places.
 fn read_files(folder: &Path, files: &mut Vec<Vec<u8>>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+    let entries = std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths: Vec<_> = entries.collect::<std::io::Result<_>>()?;
+    // Names are numbers without leading zeros: 9 is before 10.
+    paths.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    for path in paths {
         if path.is_dir() {
             read_files(&path, files)?;
         } else {
