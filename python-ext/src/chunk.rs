@@ -189,8 +189,6 @@ impl Spec {
         out: &Memory,
         options: &CodecOptions,
     ) -> Result<()> {
-        // Larger results are not read again before the caches have lost them.
-        const STREAMED: usize = 8 << 20;
         let usize_range = |range: &Range<u64>| range.start as usize..range.end as usize;
         if let [transfer] = transfers
             && let Some((_, plan)) = unit.fused
@@ -201,7 +199,7 @@ impl Spec {
         {
             let region: Vec<_> = region.iter().map(usize_range).collect();
             let target = Target::from_raw(out.as_ptr().wrapping_offset(offset), strides)
-                .streaming(out.bytes() >= STREAMED);
+                .streaming(out.streams());
             // SAFETY: the indices were checked against the shape of `out`, whose elements are this
             // thread's: forwarded.
             if unsafe { plan.decode_box(encoded, &region, &target) }.is_ok() {
@@ -294,6 +292,9 @@ impl Spec {
             // SAFETY: forwarded.
             unsafe {
                 match out.cast() {
+                    None if out.streams() => {
+                        scatter::stream(block.as_ptr(), out.as_ptr(), dims, self.item);
+                    }
                     None => scatter::copy(block.as_ptr(), out.as_ptr(), dims, self.item),
                     Some(cast) => scatter::cast(block.as_ptr(), out.as_ptr(), dims, cast, out.item)
                         .map_err(|error| refused(name, &error))?,

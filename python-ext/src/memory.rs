@@ -144,6 +144,13 @@ impl Memory {
         self.shape.iter().product::<usize>() * self.item
     }
 
+    /// Whether to write past the caches: larger results are not read again before these have lost
+    /// them.
+    pub fn streams(&self) -> bool {
+        const LARGE: usize = 8 << 20;
+        self.bytes() >= LARGE
+    }
+
     /// Whether two elements may share memory: sorted by stride, each dimension must step over
     /// all that the smaller ones cover. (A few exotic but disjoint layouts fail this; numpy's
     /// own slicing and transposing never makes them.)

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use tempozarr::cast::CastError;
+use tempozarr::stream;
 
 use crate::cast::Cast;
 
@@ -78,6 +79,35 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, dims: Vec<Dim>, item: usize) {
             unsafe { row(from, to, dim, item) };
             Ok::<_, Infallible>(())
         });
+    }
+}
+
+/// [`copy`] past the caches what is in long runs: for a result that is larger than they are.
+///
+/// # Safety
+/// As for [`copy`].
+pub unsafe fn stream(from: *const u8, to: *mut u8, dims: Vec<Dim>, item: usize) {
+    const LONG: usize = 4096;
+    let run = Some(item.cast_signed());
+    if item > 0 {
+        let Ok(()) = each(from, to, dims, |from, to, dim| {
+            let bytes = dim.len * item;
+            if bytes >= LONG && dim.from.stride() == run && dim.to.stride() == run {
+                // SAFETY: forwarded: that many bytes are one run on both sides.
+                let (from, to) = unsafe {
+                    (
+                        std::slice::from_raw_parts(from.offset(dim.from.at(0)), bytes),
+                        std::slice::from_raw_parts_mut(to.offset(dim.to.at(0)), bytes),
+                    )
+                };
+                stream::copy(from, to);
+            } else {
+                // SAFETY: forwarded.
+                unsafe { row(from, to, dim, item) };
+            }
+            Ok::<_, Infallible>(())
+        });
+        stream::fence();
     }
 }
 
