@@ -10,7 +10,7 @@ use tempozarr::fused::{FusedCodec, Plan};
 use zarrs::array::ArraySubset;
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesVariableLength, ArrayPartialDecoderTraits,
-    ArrayToBytesCodecTraits, CodecOptions,
+    ArrayToBytesCodecTraits, CodecOptions, CodecTraits,
 };
 
 use crate::cache::{Block, Held};
@@ -140,7 +140,7 @@ impl<'a> Source<'a> {
     /// Whether nothing less than the whole chunk can be decoded.
     fn is_one_unit(&self) -> bool {
         self.spec.granule(self.shape) == lengths(self.shape)
-            && !self.spec.codecs.bytes_to_bytes_codecs().is_empty()
+            && !(self.spec.codecs.partial_decoder_capability()).partial_decode
     }
 
     /// [`Self::read`] from a shard.
