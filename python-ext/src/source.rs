@@ -76,6 +76,13 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Add the bytes that were read to the counters of the array.
+    pub fn count_bytes(&self) {
+        if let (Some(Kept { stats, .. }), Some(file)) = (&self.kept, &self.file) {
+            stats.bytes_read.add(file.bytes_read());
+        }
+    }
+
     /// Whether there is such a file; if not, every element has the fill value.
     pub fn exists(&self) -> bool {
         self.file.is_some()
@@ -461,9 +468,6 @@ impl<'a> Source<'a> {
         let file = self.file()?;
         ENCODED.with(|buffer| {
             buffer.lend(|buffer| {
-                if let Some(Kept { stats, .. }) = &self.kept {
-                    stats.bytes_read.add(range.end - range.start);
-                }
                 let encoded = self.timed(|stats| &stats.read, || file.read_into(range, buffer));
                 job(encoded.map_err(|error| store_error(&self.name, &error))?)
             })
