@@ -368,7 +368,10 @@ impl Array {
             chunk: (self.number, chunk.into()),
             stats: &self.stats,
         };
-        read(&Source::open(&self.spec, &path, &shape)?.keeping(kept))
+        let source = Source::open(&self.spec, &path, &shape)?.keeping(kept);
+        let result = read(&source);
+        source.count_bytes();
+        result
     }
 }
 

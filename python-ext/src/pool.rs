@@ -116,7 +116,7 @@ where
     F: Fn(usize, &CodecOptions) -> Result<()> + Sync,
 {
     let target = options.concurrent_target();
-    if count == 1 || target == 1 {
+    if count <= 1 || target == 1 {
         return (0..count).try_for_each(|i| task(i, options));
     }
     let inner = options.with_concurrent_target(target.div_ceil(count));

@@ -10,7 +10,7 @@ use tempozarr::fused::{FusedCodec, Plan};
 use zarrs::array::ArraySubset;
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesVariableLength, ArrayPartialDecoderTraits,
-    ArrayToBytesCodecTraits, CodecOptions,
+    ArrayToBytesCodecTraits, CodecOptions, CodecTraits,
 };
 
 use crate::cache::{Block, Held};
@@ -73,6 +73,13 @@ impl<'a> Source<'a> {
         Self {
             kept: Some(kept),
             ..self
+        }
+    }
+
+    /// Add the bytes that were read to the counters of the array.
+    pub fn count_bytes(&self) {
+        if let (Some(Kept { stats, .. }), Some(file)) = (&self.kept, &self.file) {
+            stats.bytes_read.add(file.bytes_read());
         }
     }
 
@@ -140,7 +147,7 @@ impl<'a> Source<'a> {
     /// Whether nothing less than the whole chunk can be decoded.
     fn is_one_unit(&self) -> bool {
         self.spec.granule(self.shape) == lengths(self.shape)
-            && !self.spec.codecs.bytes_to_bytes_codecs().is_empty()
+            && !(self.spec.codecs.partial_decoder_capability()).partial_decode
     }
 
     /// [`Self::read`] from a shard.
@@ -461,9 +468,6 @@ impl<'a> Source<'a> {
         let file = self.file()?;
         ENCODED.with(|buffer| {
             buffer.lend(|buffer| {
-                if let Some(Kept { stats, .. }) = &self.kept {
-                    stats.bytes_read.add(range.end - range.start);
-                }
                 let encoded = self.timed(|stats| &stats.read, || file.read_into(range, buffer));
                 job(encoded.map_err(|error| store_error(&self.name, &error))?)
             })

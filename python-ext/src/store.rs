@@ -11,6 +11,8 @@ use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOpt
 use zarrs_storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
 use zarrs_storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey};
 
+use crate::stats::Counter;
+
 /// One open file that is read by ranges.
 ///
 /// Stored bytes say which ranges to read, so every range is checked against the file's size
@@ -20,6 +22,7 @@ pub struct ChunkFile {
     file: File,
     size: u64,
     stamp: Stamp,
+    read: Counter,
 }
 
 /// What tells a file from the one that replaces it: its size, identity and times.
@@ -41,12 +44,18 @@ impl ChunkFile {
             file,
             size: metadata.len(),
             stamp: stamp(&metadata),
+            read: Counter::default(),
         }))
     }
 
     /// What tells this file from one that replaces it.
     pub fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// Bytes that were read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.read.get()
     }
 
     /// Bytes of the file.
@@ -65,8 +74,7 @@ impl ChunkFile {
             buffer.try_reserve_exact(size - buffer.len())?;
             buffer.resize(size, 0);
         }
-        // By position: threads share the file, and it has one cursor.
-        read_exact_at(&self.file, &mut buffer[..size], range.start)?;
+        self.read_exact(&mut buffer[..size], range.start)?;
         Ok(&buffer[..size])
     }
 
@@ -83,8 +91,14 @@ impl ChunkFile {
             .try_reserve_exact(length)
             .map_err(|error| failed(error.into()))?;
         bytes.resize(length, 0);
-        read_exact_at(&self.file, &mut bytes, range.start).map_err(failed)?;
+        self.read_exact(&mut bytes, range.start).map_err(failed)?;
         Ok(bytes)
+    }
+
+    /// By position: threads share the file, and it has one cursor.
+    fn read_exact(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read.add(bytes.len() as u64);
+        read_exact_at(&self.file, bytes, offset)
     }
 }
 

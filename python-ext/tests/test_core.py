@@ -268,6 +268,9 @@ def test_irregular_chunk_grids(tmp_path):
         np.testing.assert_array_equal(
             read(array, selection), data[np.ix_(*map(indices, selection))]
         )
+    out = np.zeros((15, 6), "i2")
+    _core.read_rows([(array, ints(2, 0, 9), ints(9, 0, 5), ints(6, 5, 4), 3, out, "<i2")])
+    np.testing.assert_array_equal(out[[9, 14, 0, 5, 8]], data[[2, 17, 0, 9, 18]])
 
 
 # Errors: what was expected, what was got, what to do.
@@ -335,6 +338,84 @@ def test_wrong_selections_and_arrays(tmp_path):
     with pytest.raises(ValueError, match="one length"):
         create(tmp_path / "2", np.zeros((2, 2)), chunks=(2, 2))
         _core.Array(str(tmp_path), "2").read_points((ints(0), ints(0, 1)), np.zeros(1))
+
+
+def test_what_read_rows_refuses(tmp_path):
+    create(tmp_path / "one", np.arange(10.0), chunks=(5,))
+    create(tmp_path / "two", np.zeros((10, 3)), chunks=(5, 2))
+    create(tmp_path / "scalar", np.array(1.0))
+    create(tmp_path / "time", np.arange(10).astype("M8[s]"), chunks=(5,))
+    create(tmp_path / "complex", np.zeros(10, "c8"), chunks=(5,))
+    create(tmp_path / "text", np.array(["a", "b"], np.dtypes.StringDType()))
+    one, two, scalar, time, complex_, text = (
+        _core.Array(str(tmp_path), name)
+        for name in ("one", "two", "scalar", "time", "complex", "text")
+    )
+    read_only = np.zeros(10)
+    read_only.flags.writeable = False
+    out, most = np.zeros(10), 2**63 - 1
+    place, count = ints(0), ints(2)
+
+    def rows(start, count=2, step=1, at=0, out=out):
+        return [(one, ints(start), ints(at), ints(count), step, out, None)]
+
+    def cast(array, to, out=out):
+        return [(array, place, place, count, 1, out, to)]
+
+    for jobs, kind, message in (
+        (rows(9), ValueError, "2 rows from 9 in steps of 1 are not within 10 rows"),
+        (rows(-1), ValueError, "2 rows from -1 in steps of 1 are not within"),
+        (rows(0, step=-1), ValueError, "2 rows from 0 in steps of -1 are not within"),
+        (rows(0, step=0), ValueError, "2 rows from 0 in steps of 0 are not within"),
+        (rows(0, count=-1), ValueError, "-1 rows from 0"),
+        (rows(0, count=11), ValueError, "11 rows from 0"),
+        (rows(most), ValueError, f"2 rows from {most}"),
+        (rows(-most - 1, count=1), ValueError, "1 rows from -9223372036854775808"),
+        (rows(0, count=most), ValueError, f"{most} rows from 0"),
+        (rows(0, count=most, step=most), ValueError, f"in steps of {most}"),
+        (rows(1, step=most), ValueError, f"in steps of {most}"),
+        (rows(1, step=-most - 1), ValueError, "in steps of -9223372036854775808"),
+        (rows(0, at=9), ValueError, "2 rows do not fit at 9 of 10"),
+        (rows(0, at=-1), ValueError, "2 rows do not fit at -1 of 10"),
+        (rows(0, at=most), ValueError, f"2 rows do not fit at {most} of 10"),
+        (rows(0, count=0, at=11), ValueError, "0 rows do not fit at 11 of 10"),
+        (rows(0, step=2**63), OverflowError, "too large"),
+        (rows(0) + rows(5, at=1), ValueError, "two runs of rows have the same place"),
+        (rows(0) + rows(5, out=out[1:]), ValueError, "two runs of rows have the same place"),
+        (rows(0) + rows(5, at=2) + rows(5, at=0, out=out[3:]), ValueError, "the same place"),
+        ([(one, ints(0, 5), ints(3, 1), ints(2, 3), 1, out, None)], ValueError, "the same place"),
+        ([(one, ints(0, 5), place, count, 1, out, None)], ValueError, "got 2, 1 and 1"),
+        ([(one, place, ints(0, 2), count, 1, out, None)], ValueError, "got 1, 2 and 1"),
+        ([(one, place, place, ints(), 1, out, None)], ValueError, "got 1, 1 and 0"),
+        ([(one, np.zeros(1), place, count, 1, out, None)], TypeError, "int64"),
+        ([(one, ints([0]), place, count, 1, out, None)], TypeError, "dimensionality mismatch"),
+        (rows(0, out=read_only), ValueError, "out is read-only"),
+        (rows(0, out=np.zeros(20)[::2]), ValueError, "expected a C-ordered array for rows"),
+        (cast(two, None, np.zeros((10, 3), order="F")), ValueError, "expected a C-ordered array"),
+        (cast(two, None, np.zeros((10, 2))), ValueError, r"shape \[10, 3\], got \[10, 2\]"),
+        (cast(two, None, np.zeros(30)), ValueError, r"shape \[30, 3\], got \[30\]"),
+        (cast(one, None, np.zeros(())), ValueError, r"shape \[0\], got \[\]"),
+        (cast(one, None, np.zeros(10, "f4")), TypeError, "float64, got float32"),
+        (cast(one, None, [0] * 10), TypeError, "list"),
+        (cast(one, "<f4"), TypeError, "float32, got float64"),
+        (cast(one, "bfloat16"), TypeError, "uint16, got float64"),
+        (cast(one, ">f4"), TypeError, 'cast between numbers, got one to ">f4"; leave dtype out'),
+        (cast(one, "<c8"), TypeError, 'got one to "<c8"'),
+        (cast(one, "x"), TypeError, 'got one to "x"'),
+        (cast(time, "<i8"), TypeError, "got one from another data type"),
+        (cast(complex_, "<f4"), TypeError, "got one from another data type"),
+        (cast(text, None), TypeError, "read_objects"),
+        (cast(text, "<f4"), TypeError, "read_objects"),
+        (cast(scalar, None), ValueError, "an array without dimensions has no rows"),
+    ):
+        with pytest.raises(kind, match=message):
+            _core.read_rows(jobs)
+        assert not out.any()
+    _core.read_rows([])
+    _core.read_rows(rows(most, count=0, at=10))
+    assert not out.any()
+    _core.read_rows(rows(0, at=3) + rows(4, count=1, step=-most, at=5) + rows(1, at=1))
+    assert out.tolist() == [0, 1, 2, 0, 1, 4, 0, 0, 0, 0]
 
 
 # Hostile files

@@ -256,7 +256,9 @@ class Array:
             If the array has no dimensions, if `length` or `step` is less than 1, or as `read` has
             it for `out`.
         """
-        first, shape = self._windows(np.asarray(starts), index(length), index(step))
+        length, step = index(length), index(step)
+        first, shape = self._windows(np.asarray(starts), length, step)
+        step = min(step, sys.maxsize)  # a larger one is of windows of one row, or of none
         target = None if out is None else _writable(out, shape, self._dtype)
         if self._core.dtype in "TO":
             rows = np.add.outer(first, np.arange(length) * step).ravel()
