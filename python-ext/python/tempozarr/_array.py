@@ -413,8 +413,8 @@ class Cache:
     def __init__(self, nbytes: int = 0) -> None:
         if index(nbytes) < 0:
             raise ValueError(f"expected cache_bytes of 0 or more, got {nbytes}")
-        self.nbytes = nbytes
-        self.core = _core.Cache(nbytes)
+        self.nbytes = min(nbytes, sys.maxsize)
+        self.core = _core.Cache(self.nbytes)
 
     def __reduce__(self) -> tuple[type[Self], tuple[int]]:
         return type(self), (self.nbytes,)

@@ -335,7 +335,7 @@ class WindowLoader:
         }
         buffers = Buffers(shapes, ready + 1, reuse=s.reuse, allocate=allocate)
         size_pool()
-        batches = self._batches(begin, worker, workers, buffers)
+        batches = self._batches(self._order(), begin, worker, workers, buffers)
         return _Epoch(self, Prefetch(batches, ready), self._epoch)
 
     def _finish(self, epoch: int) -> None:
@@ -345,11 +345,10 @@ class WindowLoader:
             self._position = 0
 
     def _batches(
-        self, begin: int, worker: int, workers: int, buffers: Buffers
+        self, order: Order, begin: int, worker: int, workers: int, buffers: Buffers
     ) -> Iterator[tuple[Batch, int]]:
         """Make batches, each with the position behind its global batch."""
         s = self._settings
-        order = self._order()
         steps = list[tuple[int, int, int]]()
         ahead = max(1, _ORDERED_AT_ONCE // s.batch_size)
         for number, step in enumerate(self._steps(begin)):
