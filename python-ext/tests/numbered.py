@@ -157,7 +157,7 @@ def ids(batches: Iterable[Mapping[str, NDArray[Any]]], name: str = "id") -> list
     return found
 
 
-def loader_of(store: Path, **changes: Any) -> WindowLoader:
+def loader_of(store: Any, **changes: Any) -> WindowLoader:
     """Make a loader of one store of the numbers of its rows."""
     options: dict[str, Any] = {"length": 4, "batch_size": 8} | changes
     return WindowLoader(store, options.pop("arrays", {"id": "id"}), **options)
