@@ -732,7 +732,7 @@ def leave_at_once(loop: Iterator[Any]) -> None: ...
 
 def leave_by_an_error(loop: Iterator[Any]) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(map(lambda batch: 1 / 0, loop))
+        [1 / 0 for _ in loop]
 
 
 @pytest.mark.parametrize("how", [leave, leave_with_close, leave_at_once, leave_by_an_error])
