@@ -637,6 +637,23 @@ def test_memory_is_used_again(store: Path, reuse: bool, prefetch: int) -> None:
         assert len({batch["id"].ctypes.data for batch in kept_batches}) <= prefetch + 2
 
 
+def test_what_was_kept_is_let_go(store: Path) -> None:
+    """Memory beyond that of the batches in flight is the consumer's alone."""
+    made: list[weakref.ref[Any]] = []
+
+    def watched(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        memory = np.empty(shape, dtype)
+        made.append(weakref.ref(memory))
+        return memory
+
+    loop = loader_of(store, prefetch=2).iterate(allocate=watched)
+    held = [next(loop) for _ in range(40)]
+    assert len(made) >= 40
+    del held
+    assert sum(memory() is not None for memory in made) <= 3 + 1
+    assert ids(loop) == list(range(320, SIZE))
+
+
 def test_a_reused_batch_lasts_until_the_next_one(store: Path) -> None:
     for prefetch in (1, 3):
         loop = iter(loader_of(store, batch_size=5, prefetch=prefetch, reuse=True))
@@ -691,6 +708,14 @@ def test_errors_reach_the_consumer(broken: Path, prefetch: int) -> None:
     loader.load_state_dict(loader.state_dict() | {"position": 260})
     assert ids(loader)[:3] == [260, 261, 262]
     assert loader.epoch == 1
+
+
+def test_values_that_a_cast_refuses(store: Path) -> None:
+    loader = loader_of(store, arrays={"id": Field("id", dtype="u1")}, length=1, batch_size=100)
+    loop = iter(loader)
+    assert ids([next(loop), next(loop)]) == list(range(200))
+    with pytest.raises(ValueError, match=r"/id/c/36: element \d+ \(256\) has no value as uint8"):
+        next(loop)
 
 
 def test_a_store_that_goes_away(tmp_path: Path) -> None:
