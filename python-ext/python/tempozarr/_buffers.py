@@ -63,8 +63,17 @@ class Buffers:
 
 
 def _references(batch: Batch) -> int:
-    """Count the references to the array of a batch that has most."""
-    return max(sys.getrefcount(array) for array in batch.values())
+    """Count the references to the array that has most: of a batch, or one that such is a view of.
+
+    A view of a view refers to the array that owns the memory, so that has to be asked, too.
+    """
+    most = 0
+    for name in batch:
+        memory: Any = batch[name]
+        while isinstance(memory, np.ndarray):
+            most = max(most, sys.getrefcount(memory))
+            memory = memory.base
+    return most
 
 
 # Those to an array that nobody else has.

@@ -18,13 +18,15 @@ from tempozarr._config import size_pool
 from tempozarr._order import Order, Pooled, Sequential, Shuffled, key_of
 from tempozarr._prefetch import Prefetch
 from tempozarr._text import counted, in_bytes
-from tempozarr._windows import Field, Index, Reader, Window
+from tempozarr._windows import Index, Reader, Window, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tempozarr._array import Array
     from tempozarr._buffers import Allocate, Batch
     from tempozarr._series import Rows, Sources, Where
+    from tempozarr._windows import Field
 
     Shuffle: TypeAlias = Literal[False, "global", "chunk"]
 
@@ -102,7 +104,7 @@ class _Delivered:
 class _Settings:
     """What a loader was asked for, as far as it does not concern rows."""
 
-    arrays: Mapping[str, Field | str | None]
+    fields: Mapping[str, Field]
     length: int
     stride: int
     batch_size: int
@@ -121,13 +123,15 @@ class _Settings:
         least = {"length": 1, "stride": 1, "batch_size": 1, "world_size": 1, "rank": 0}
         least |= {"prefetch": 1, "prefetch_bytes": 0, "cache_bytes": 0}
         for name, low in least.items():
-            if index(getattr(self, name)) < low:
-                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+            number = index(getattr(self, name))
+            if number < low:
+                raise ValueError(f"{name}: expected at least {low}, got {number}")
+            object.__setattr__(self, name, number)  # no numpy integer: the state is JSON
         if self.rank >= self.world_size:
             raise ValueError(f"expected a rank below {self.world_size}, got {self.rank}")
         if self.shuffle not in (False, "global", "chunk"):
             raise ValueError(f"shuffle: expected False, 'global' or 'chunk', got {self.shuffle!r}")
-        if not self.arrays:
+        if not self.fields:
             raise ValueError("arrays: expected at least one, as in {'x': 'book'}")
 
 
@@ -245,7 +249,7 @@ class WindowLoader:
         reuse: bool = False,
     ) -> None:
         self._settings = _Settings(
-            dict(arrays),
+            fields_of(arrays),
             length,
             stride,
             batch_size,
@@ -261,12 +265,12 @@ class WindowLoader:
             reuse,
         )
         size_pool()
-        fields = [f.array if isinstance(f, Field) else f for f in self._settings.arrays.values()]
         if max_gap is not None and time is None:
             raise ValueError("max_gap: expected time= as well, the name of an array of times")
-        others = [time] if time is not None else []
-        others += [where] if isinstance(where, str) else []
-        self._sources = _series.numbered(_series.located(sources), [*fields, *others])
+        members = [field.array for field in self._settings.fields.values()]
+        members += [time] if time is not None else []
+        members += [where] if isinstance(where, str) else []
+        self._sources = _series.numbered(_series.located(sources), members)
         segments = _series.whole(self._sources, rows)
         if max_gap is not None and time is not None:
             segments = _series.cut(segments, _series.gaps(self._sources, time, max_gap))
@@ -280,13 +284,8 @@ class WindowLoader:
         settings = self._settings
         cache = Cache(settings.cache_bytes)
         self._windows = {
-            name: Window.of(
-                name,
-                field,
-                settings.length,
-                self._sources[0].open(field.array if isinstance(field, Field) else field, cache),
-            )
-            for name, field in settings.arrays.items()
+            name: Window.of(name, field, settings.length, self._sources[0].open(field.array, cache))
+            for name, field in settings.fields.items()
         }
         self._reader = Reader(self._sources, self._windows, cache)
         self._index = Index.of(
@@ -302,6 +301,7 @@ class WindowLoader:
         self._epoch = 0
         self._position = 0
         self._begin = 0
+        self._loop = 0  # the last one, which alone says where we are
         self._delivered = _Delivered()
 
     def __len__(self) -> int:
@@ -327,7 +327,7 @@ class WindowLoader:
             Makes the memory of batches, of a shape and data type.
         """
         begin, self._begin = self._begin, 0
-        self._position = begin
+        self._go_to(self._epoch, begin)
         s, ready = self._settings, self._ready
         shapes = {
             name: ((s.batch_size, window.length, *window.row), window.dtype)
@@ -335,14 +335,22 @@ class WindowLoader:
         }
         buffers = Buffers(shapes, ready + 1, reuse=s.reuse, allocate=allocate)
         size_pool()
-        batches = self._batches(self._order(), begin, worker, workers, buffers)
-        return _Epoch(self, Prefetch(batches, ready), self._epoch)
+        batches = self._batches(self._order(self._epoch), begin, worker, workers, buffers)
+        return _Epoch(self, Prefetch(batches, ready), self._loop)
 
-    def _finish(self, epoch: int) -> None:
-        """An epoch is over; unless it is another one by now."""
-        if epoch == self._epoch:
-            self._epoch += 1
-            self._position = 0
+    def _go_to(self, epoch: int, position: int) -> None:
+        """Be somewhere, whatever loops that began before still do."""
+        self._epoch, self._position = epoch, position
+        self._loop += 1
+
+    def _reach(self, loop: int, position: int | None) -> None:
+        """A loop is at a position; None if it has finished the epoch."""
+        if loop != self._loop:
+            return
+        if position is None:
+            self._go_to(self._epoch + 1, 0)
+        else:
+            self._position = position
 
     def _batches(
         self, order: Order, begin: int, worker: int, workers: int, buffers: Buffers
@@ -396,18 +404,18 @@ class WindowLoader:
             yield {name: values[:done] for name, values in batch.items()}, end
             del batch
 
-    def _order(self) -> Order:
+    def _order(self, epoch: int) -> Order:
         s = self._settings
         if self._pool is not None:
-            return Pooled(self._runs(self._pool), self._pool.runs, s.seed, self._epoch)
+            return Pooled(self._runs(self._pool, epoch), self._pool.runs, s.seed, epoch)
         if s.shuffle == "global":
-            return Shuffled(self._index.size, s.seed, self._epoch)
+            return Shuffled(self._index.size, s.seed, epoch)
         return Sequential()
 
-    def _runs(self, pool: _Pool) -> Rows:
-        """Windows that begin the runs of this epoch: they begin at other chunks in every epoch."""
+    def _runs(self, pool: _Pool, epoch: int) -> Rows:
+        """Windows that begin the runs of an epoch: they begin at other chunks in every epoch."""
         chunks = pool.rows // pool.chunk
-        phase = key_of(self._settings.seed, self._epoch, chunks) % chunks * pool.chunk
+        phase = key_of(self._settings.seed, epoch, chunks) % chunks * pool.chunk
         rows = [
             np.concatenate(
                 ([source.first], np.arange(source.first + phase, source.stop, pool.rows))
@@ -419,7 +427,7 @@ class WindowLoader:
 
     def _make_pool(self) -> _Pool:
         arrays = [arrays[0] for arrays in self._reader.arrays.values()]
-        row_nbytes = [a.dtype.itemsize * int(np.prod(a.shape[1:], dtype=np.int64)) for a in arrays]
+        row_nbytes = [_row_nbytes(array) for array in arrays]
         chunk = arrays[int(np.argmax(row_nbytes))].chunks[0]
         reach = self._index.reach - 1
 
@@ -433,7 +441,7 @@ class WindowLoader:
         limit = self._settings.cache_bytes
         while chunks > 1 and nbytes(chunks * chunk) * _POOL_RUNS > limit:
             chunks //= 2
-        run = nbytes(chunks * chunk)
+        run = max(1, nbytes(chunks * chunk))
         if run > limit:
             raise ValueError(
                 f"cache_bytes: expected at least {run} for shuffle='chunk', the decoded bytes of "
@@ -449,8 +457,8 @@ class WindowLoader:
     def set_epoch(self, epoch: int) -> None:
         """Deliver this epoch next, from its beginning unless it is the current one."""
         if index(epoch) != self._epoch:
-            self._epoch = index(epoch)
-            self._begin = self._position = 0
+            self._begin = 0
+            self._go_to(index(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Give what is needed to go on behind the last batch that was delivered: a little JSON.
@@ -486,14 +494,16 @@ class WindowLoader:
             )
         if not 0 <= position <= self._index.size:
             raise ValueError(f"expected a position up to {self._index.size}, got {position}")
-        self._epoch, self._begin = epoch, position
-        self._position = position
+        self._begin = position
+        self._go_to(epoch, position)
 
     def _identity(self) -> dict[str, Any]:
         """What the order of windows depends on."""
         places = np.array([(s.first, s.stop) for s in self._sources], np.int64)
         rows = hashlib.sha256(self._segments.tobytes() + places.tobytes()).hexdigest()[:16]
-        pool = self._pool and f"{self._pool.runs} runs of {self._pool.rows} rows"
+        pool = self._pool and (
+            f"{self._pool.runs} runs of {self._pool.rows} rows, of chunks of {self._pool.chunk}"
+        )
         return {
             "windows": self._index.size,
             "rows": rows,
@@ -629,7 +639,7 @@ class WindowLoader:
             )
         if s.shuffle == "global":
             decoded = sum(
-                (1 + (w.last - w.offset) / a.chunks[0]) * a.chunks[0] * (w.nbytes / w.length)
+                (1 + (w.last - w.offset) / a.chunks[0]) * a.chunks[0] * _row_nbytes(a)
                 for w in self._windows.values()
                 for a in self._reader.arrays[w.member][:1]
             )
@@ -647,15 +657,21 @@ class WindowLoader:
         )
 
 
+def _row_nbytes(array: Array) -> int:
+    """Bytes of a row when it is decoded."""
+    return array.dtype.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+
+
 class _Epoch:
     """The batches of an epoch."""
 
     def __init__(
-        self, loader: WindowLoader, batches: Prefetch[tuple[Batch, int]], epoch: int
+        self, loader: WindowLoader, batches: Prefetch[tuple[Batch, int]], loop: int
     ) -> None:
         self._loader = loader
         self._batches = batches
-        self._epoch = epoch
+        self._loop = loop
+        self._broken = False  # then the end is not that of the epoch
         self._since: float | None = None
         self._waited = 0.0
 
@@ -669,17 +685,19 @@ class _Epoch:
             batch, end = next(self._batches)
         except StopIteration:
             self._count(0)
-            self._loader._finish(self._epoch)  # noqa: SLF001
+            if not self._broken:
+                self._loader._reach(self._loop, None)  # noqa: SLF001
             raise
         except BaseException:
-            self._epoch = -1  # not finished, even if it is asked again
+            self._broken = True
             raise
         self._count(len(next(iter(batch.values()))))
-        self._loader._position = end  # noqa: SLF001
+        self._loader._reach(self._loop, end)  # noqa: SLF001
         return batch
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread. The epoch is not finished by that."""
+        self._broken = True
         self._batches.close()
 
     def _count(self, windows: int) -> None:

@@ -80,8 +80,9 @@ class _State(Generic[T]):
             while self._has_room():
                 item = next(self._items)
                 with self._changed:
-                    self._ready.append(item)
-                    self._changed.notify_all()
+                    if not self._ended:  # nobody takes it after `stop`
+                        self._ready.append(item)
+                        self._changed.notify_all()
                 del item  # its memory may be used again when the consumer lets go of it
         except StopIteration:
             pass

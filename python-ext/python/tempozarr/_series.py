@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -204,6 +203,8 @@ def gaps(sources: Sequence[Source], member: str, limit: Any) -> Rows:
             # Unsigned and float times too: both differences, of which one is not negative.
             later, earlier = line[1:], line[:-1]
             step = np.where(later >= earlier, later - earlier, earlier - later)
+            if step.dtype.kind == "i":  # int8 has no 255, but the bits are right
+                step = step.view(f"u{step.itemsize}")
             found.append(source.first + start + np.flatnonzero(step > limit) + (last is None))
             if len(block):
                 last = block[-1]
@@ -236,7 +237,7 @@ def allowed(sources: Sequence[Source], where: Where) -> Rows:
         If a series has no mask.
     """
     names = list(dict.fromkeys(source.series for source in sources))
-    found = []
+    found = [np.empty((0, 2), np.int64)]
     for name in names:
         of_series = [source for source in sources if source.series == name]
         first, stop = of_series[0].first, of_series[-1].stop
@@ -366,11 +367,3 @@ def _row_at(sources: Sequence[Source], member: str, time: Any) -> int:
             low, high = (middle + 1, high) if times[middle] < time else (low, middle)
         return source.first + low
     return sources[-1].stop
-
-
-def rows_range(rows: tuple[int | None, int | None] | None) -> tuple[int | None, int | None] | None:
-    """Check `rows=`."""
-    if rows is None:
-        return None
-    low, high = rows
-    return (None if low is None else index(low)), (None if high is None else index(high))

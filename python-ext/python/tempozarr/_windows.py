@@ -70,6 +70,25 @@ class Field:
             )
 
 
+def fields_of(arrays: Mapping[str, Field | str | None]) -> dict[str, Field]:
+    """Make fields of what a loader is told.
+
+    Raises
+    ------
+    TypeError
+        If one is none.
+    """
+    fields = {}
+    for name, array in arrays.items():
+        if not (array is None or isinstance(array, str | Field)):
+            raise TypeError(
+                f"arrays[{name!r}]: expected the name of an array, None or a tempozarr.Field, "
+                f"got {array!r}"
+            )
+        fields[name] = array if isinstance(array, Field) else Field(array)
+    return fields
+
+
 @dataclass(frozen=True)
 class Window:
     """A field, with all that a loader knows about it.
@@ -95,21 +114,14 @@ class Window:
     row: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, field: Field | str | None, length: int, array: Array) -> Self:
+    def of(cls, name: str, field: Field, length: int, array: Array) -> Self:
         """Complete a field of a loader, from the array of its first source.
 
         Raises
         ------
         TypeError
-            If a data type is none that windows have, or if it is no field at all.
+            If a data type is none that windows have.
         """
-        if field is None or isinstance(field, str):
-            field = Field(field)
-        if not isinstance(field, Field):
-            raise TypeError(
-                f"arrays[{name!r}]: expected the name of an array, None or a tempozarr.Field, "
-                f"got {field!r}"
-            )
         if array.dtype.kind in "TO":
             raise TypeError(f"arrays[{name!r}]: expected elements of a fixed size, got {array!r}")
         stored = array.dtype.newbyteorder("=")
@@ -125,8 +137,8 @@ class Window:
             offset = index(field.offset or 0)
         return cls(
             field.array,
-            length if field.length is None else field.length,
-            field.step,
+            length if field.length is None else index(field.length),
+            index(field.step),
             offset,
             cast,
             dtype,
