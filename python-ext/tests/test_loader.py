@@ -213,6 +213,8 @@ def test_chunks_are_decoded_about_once(many: Path) -> None:
     # The cache may be scarce, or abundant.
     assert decoded("chunk", cache_bytes=30_000) <= 1.1
     assert decoded("chunk", cache_bytes=1 << 20) == 1
+    # Batches may be of several pools, of which each is read by itself.
+    assert decoded("chunk", batch_size=2000) <= 1.1
 
 
 def test_chunk_shuffle_with_hardly_any_cache(many: Path) -> None:
