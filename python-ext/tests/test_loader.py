@@ -213,6 +213,8 @@ def test_chunks_are_decoded_about_once(many: Path) -> None:
     # The cache may be scarce, or abundant.
     assert decoded("chunk", cache_bytes=30_000) <= 1.1
     assert decoded("chunk", cache_bytes=1 << 20) == 1
+    # Batches may be of several pools, of which each is read by itself.
+    assert decoded("chunk", batch_size=2000) <= 1.1
 
 
 def test_chunk_shuffle_with_hardly_any_cache(many: Path) -> None:
@@ -857,19 +859,20 @@ def test_stats(many: Path) -> None:
     )
     assert str(empty).startswith("0 windows in 0.00 s (0 a second)\nconsumer at work 100.0%")
     for _ in loader:
-        time.sleep(0.001)
+        time.sleep(0.005)
     stats = loader.stats()
     assert (stats.batches, stats.windows) == (25, 200)
     assert (stats.hits, stats.misses) == (0, 200)
     assert stats.bytes_decoded == 80_000
     assert stats.bytes_read == sum(file.stat().st_size for file in (many / "c").iterdir())
-    assert stats.elapsed >= 0.025
+    assert stats.elapsed >= 25 * 0.005
     assert 0 <= stats.waited <= stats.elapsed
     shares = stats.waited_for
     assert set(shares) == {"consumer", "reading", "decoding", "copying"}
     assert sum(shares.values()) == pytest.approx(1)
     assert all(0 <= share <= 1 for share in shares.values())
-    assert shares["consumer"] > 0.3
+    assert shares["consumer"] == pytest.approx(1 - stats.waited / stats.elapsed)
+    assert shares["consumer"] > 0.1
     assert re.fullmatch(
         r"200 windows in 0\.\d\d s \([\d,]+ a second\)\n"
         r"consumer at work [\d.]+% of the time; waiting for reading [\d.]+%, decoding [\d.]+%, copying [\d.]+%\n"
@@ -901,7 +904,7 @@ def test_waiting_is_counted(tmp_path: Path) -> None:
     )
     list(loader)
     stats = loader.stats()
-    assert 0.3 * stats.elapsed < stats.waited <= stats.elapsed
+    assert 0.1 * stats.elapsed < stats.waited <= stats.elapsed
     assert stats.waited_for["decoding"] > stats.waited_for["copying"]
 
 

@@ -495,6 +495,19 @@ def test_errors_of_split(tmp_path: Path, options: dict[str, Any], text: str) -> 
         loader.split(**options)
 
 
+def test_split_into_all_leaves_no_time_out(tmp_path: Path) -> None:
+    times = {"long": np.arange(100), "slow": np.arange(50) * 4}
+    for name, some in times.items():
+        Source(range(len(some)), some).write(tmp_path / name)
+    series = {name: tmp_path / name for name in times}
+    loader = WindowLoader(
+        series, {"id": "id"}, length=1, batch_size=4, time="time", rows=(0, 90), where={"long": [(0, 80)], "slow": [(0, 50)]}
+    )  # fmt: skip
+    half, rest = loader.split(half=0.5, rest=0.5).values()
+    assert ids(half) == [*range(40), *range(10)]
+    assert ids(rest) == [*range(40, 80), *range(10, 50)]  # times that the long one has not, too
+
+
 def test_split_into_all(tmp_path: Path) -> None:
     made(tmp_path, 100)
     loader = WindowLoader(tmp_path / "0", {"id": "id"}, length=4, batch_size=4)

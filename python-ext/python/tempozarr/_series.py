@@ -317,7 +317,10 @@ def split(
     cuts = {name: _cuts(rows, ends) for name, rows in usable.items()}
     if time is not None and len(cuts) > 1:
         longest = max(usable, key=lambda name: int(np.diff(usable[name]).sum()))
-        times = [_time_at(by_series[longest], time, row) for row in cuts[longest]]
+        end = usable[longest][-1, 1]
+        times = [
+            _time_at(by_series[longest], time, row) if row < end else None for row in cuts[longest]
+        ]
         cuts = {
             name: cuts[name] if name == longest else [_row_at(some, time, t) for t in times]
             for name, some in by_series.items()
