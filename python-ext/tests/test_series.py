@@ -128,6 +128,10 @@ GAPS: dict[str, tuple[Any, Any, list[int]]] = {
     "another unit": (
         np.array([0, 1, 2, 9, 10, 11, 12, 4, 5, 6], "M8[s]"), np.timedelta64(5000, "ms"), [3, 7],
     ),
+    "not a number": (np.array([0, 1, np.nan, 3, 4, 5, 6, 7, 8, 9]), 1, [2, 3]),
+    "not a time": (
+        np.array([0, 1, "NaT", "NaT", 4, 5, 6, 7, 8, 9], "M8[s]"), np.timedelta64(1, "s"), [2, 3, 4],
+    ),
     "always": (np.arange(10), -1, list(range(1, 10))),
 }  # fmt: skip
 

@@ -553,7 +553,7 @@ class WindowLoader:
     def with_rank(self, rank: int, world_size: int) -> Self:
         """Give a loader of the same windows for another rank, at the same place."""
         changed = dataclasses.replace(self._settings, rank=rank, world_size=world_size)
-        return self._with(settings=changed, place=self._place)
+        return self._with(settings=changed, place=(self._epoch, self._position, self._position))
 
     def _with(self, **changes: Any) -> Self:
         other = object.__new__(type(self))

@@ -177,7 +177,7 @@ def cut(segments: Rows, at: Rows) -> Rows:
 
 
 def gaps(sources: Sequence[Source], member: str, limit: Any) -> Rows:
-    """Rows whose time is more than `limit` away from that of the row before, in their series.
+    """Rows whose time is more than `limit` away from that of the row before, or unknown.
 
     Raises
     ------
@@ -205,7 +205,8 @@ def gaps(sources: Sequence[Source], member: str, limit: Any) -> Rows:
             step = np.where(later >= earlier, later - earlier, earlier - later)
             if step.dtype.kind == "i":  # int8 has no 255, but the bits are right
                 step = step.view(f"u{step.itemsize}")
-            found.append(source.first + start + np.flatnonzero(step > limit) + (last is None))
+            far = ~(step <= limit)  # and where a time is NaT or NaN
+            found.append(source.first + start + np.flatnonzero(far) + (last is None))
             if len(block):
                 last = block[-1]
         before = source
