@@ -43,8 +43,9 @@ setup: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) $(TOOLS)/.ready ## Make th
 build: build/wheel ## Build the wheel (release) into build/wheels/
 
 .PHONY: demo
-demo: $$(VENV)/.tempozarr ## Read real order books and write captures of some, check them against zarr-python, time, draw
+demo: $$(VENV)/.tempozarr ## Read real order books, whole and in windows, write captures of some, check them against zarr-python, time, draw
 	$(VENV)/bin/python examples/demo.py $(ARGS)
+	$(VENV)/bin/python examples/read_windows.py
 	rm -rf examples/output/BTCUSD.zarr
 	$(VENV)/bin/python examples/write_weekly.py
 	$(VENV)/bin/python examples/read_weekly.py

@@ -61,6 +61,12 @@ def test_read_numpy() -> None:
     assert "books in the last second: (" in run("read_numpy.py")
 
 
+def test_read_windows() -> None:
+    told = run("read_windows.py", "--check", 1)
+    assert "64 windows are what zarr-python reads there" in told
+    assert "epoch 2" in told
+
+
 def test_zarr_python_dropin() -> None:
     assert "read back as written: True" in run("zarr_python_dropin.py")
 
