@@ -80,6 +80,14 @@ ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
 endif
 
+.PHONY: test-torch
+test-torch: .venv/torch/.tempozarr ## Test tempozarr.torch, in an environment with PyTorch (a download of 2.7 GB)
+	.venv/torch/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . python-ext/tests_torch $(ARGS)
+
+.PHONY: train
+train: .venv/torch/.tempozarr ## Train a small model on real order books, stop and go on, beside worker processes (2.7 GB too)
+	.venv/torch/bin/python examples/train_mid.py $(ARGS)
+
 .PHONY: lint
 lint: $(TOOLS)/.ready $$(VENV)/.ready ## Check formats, lints, types and docs
 	cargo fmt --all --check
@@ -119,6 +127,13 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	rm -rf .venv/py$*
 	"$$($(FIND_PYTHON) $*)" -m venv .venv/py$*
 	.venv/py$*/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+.venv/torch/.ready: scripts/requirements-torch.txt
+	@echo "Setting up .venv/torch: PyTorch is a download of 2.7 GB"
+	rm -rf .venv/torch
+	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/torch
+	.venv/torch/bin/python $(PIP_INSTALL) -r $<
 	touch $@
 
 .venv/bench/.ready: bench/requirements.txt

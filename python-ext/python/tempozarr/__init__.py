@@ -3,8 +3,9 @@
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out; `tempozarr.copy` makes such a store of another one. Nothing here imports zarr-python until
-something that needs it is used.
+lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.WindowLoader` gives batches
+of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
+torch until something that needs it is used.
 """
 
 from importlib import import_module
@@ -25,6 +26,7 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
+    from tempozarr import torch as torch
     from tempozarr._copy import copy
     from tempozarr._loader import LoaderStats, WindowLoader
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
@@ -85,7 +87,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"codecs", "schema", "schemas"}:
+    if name in {"codecs", "schema", "schemas", "torch"}:
         return import_module(f"tempozarr.{name}")
     if name in _LATER:
         return getattr(import_module(f"tempozarr.{_LATER[name]}"), name)
@@ -93,4 +95,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return __all__  # without `torch`: whoever goes through all names may not have it

@@ -24,12 +24,14 @@ class Buffers:
     shapes
         Shape and data type of each array of a batch.
     most
-        Batches that may be in use at once: those that are ready, and the consumer's.
+        Batches whose memory is kept: those that may be in use at once, which are ready, and the
+        consumer's.
     reuse
         Whether a batch is the consumer's only until it takes the next one. If not, its memory is
         used again when nobody refers to it any more: no array, view, tensor or buffer.
     allocate
-        Makes new memory.
+        Makes new memory: an array that is no view of another one, whose references would be
+        counted instead of its own.
     """
 
     def __init__(

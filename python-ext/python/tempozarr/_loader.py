@@ -315,7 +315,12 @@ class WindowLoader:
         return self.iterate()
 
     def iterate(
-        self, worker: int = 0, workers: int = 1, allocate: Allocate = np.empty
+        self,
+        worker: int = 0,
+        workers: int = 1,
+        allocate: Allocate = np.empty,
+        *,
+        keep: bool = True,
     ) -> Iterator[Batch]:
         """Iterate over batches `worker`, `worker + workers`, ... of those of this rank.
 
@@ -324,7 +329,11 @@ class WindowLoader:
         worker, workers
             For several processes that take turns.
         allocate
-            Makes the memory of batches, of a shape and data type.
+            Makes the memory of batches, of a shape and data type: an array that is no view of
+            another one.
+        keep
+            Whether memory is kept, to be used again as `reuse` says. If not, `allocate` makes that
+            of every batch, which is its first windows.
         """
         begin, self._begin = self._begin, 0
         self._go_to(self._epoch, begin)
@@ -333,7 +342,8 @@ class WindowLoader:
             name: ((s.batch_size, window.length, *window.row), window.dtype)
             for name, window in self._windows.items()
         }
-        buffers = Buffers(shapes, ready + 1, reuse=s.reuse, allocate=allocate)
+        most = ready + 1 if keep else 0
+        buffers = Buffers(shapes, most, reuse=s.reuse, allocate=allocate)
         size_pool()
         batches = self._batches(self._order(self._epoch), begin, worker, workers, buffers)
         return _Epoch(self, Prefetch(batches, ready), self._loop)
