@@ -14,7 +14,10 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
-use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
+use crate::{
+    AsTypeCodec, BloscCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec,
+    checksums, streams,
+};
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
 
@@ -27,6 +30,15 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.lz4", <Lz4Codec as CodecTraitsV3>::create),
     ("zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
+    ("numcodecs.adler32", checksums::adler32),
+    ("numcodecs.blosc", <BloscCodec as CodecTraitsV3>::create),
+    ("numcodecs.bz2", streams::bz2),
+    ("numcodecs.crc32", checksums::crc32),
+    ("numcodecs.crc32c", checksums::crc32c),
+    ("numcodecs.fletcher32", checksums::fletcher32),
+    ("numcodecs.gzip", streams::gzip),
+    ("numcodecs.jenkins_lookup3", checksums::jenkins_lookup3),
+    ("numcodecs.zlib", streams::zlib),
 ];
 
 /// Codecs of zarrs that [`register`] puts a guard in front of, and one that is never stored, by Zarr
@@ -36,11 +48,7 @@ const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("crc32c", bytes::crc32c),
     (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
     ("gzip", bytes::gzip),
-    ("numcodecs.adler32", bytes::adler32),
-    ("numcodecs.bz2", bytes::bz2),
-    ("numcodecs.fletcher32", bytes::fletcher32),
     ("numcodecs.pcodec", array::pcodec),
-    ("numcodecs.zlib", bytes::zlib),
     ("sharding_indexed", sharding::create),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
@@ -54,14 +62,18 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("shuffle", <ShuffleCodec as CodecTraitsV2>::create),
     ("lz4", <Lz4Codec as CodecTraitsV2>::create),
     ("zstd", <ZstdCodec as CodecTraitsV2>::create),
-    ("adler32", bytes::adler32),
-    ("bz2", bytes::bz2),
-    ("fletcher32", bytes::fletcher32),
-    ("gzip", bytes::gzip),
+    ("adler32", checksums::adler32),
+    ("blosc", <BloscCodec as CodecTraitsV2>::create),
+    ("bz2", streams::bz2),
+    ("crc32", checksums::crc32),
+    ("crc32c", checksums::crc32c),
+    ("fletcher32", checksums::fletcher32),
+    ("gzip", streams::gzip),
+    ("jenkins_lookup3", checksums::jenkins_lookup3),
     ("pcodec", array::pcodec),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
-    ("zlib", bytes::zlib),
+    ("zlib", streams::zlib),
 ];
 
 /// Alias to codec name.
