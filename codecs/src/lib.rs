@@ -13,6 +13,7 @@
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
 //! | [Blosc](blosc) | `numcodecs.blosc` | `blosc` | bytes->bytes |
 //! | [GZip, Zlib, BZ2](streams) | `numcodecs.gzip`, `numcodecs.zlib`, `numcodecs.bz2` | `gzip`, `zlib`, `bz2` | bytes->bytes |
+//! | [LZMA](lzma) | `numcodecs.lzma` | `lzma` | bytes->bytes |
 //! | [CRC32, CRC32C, Adler32](checksums) | `numcodecs.crc32`, `numcodecs.crc32c`, `numcodecs.adler32` | `crc32`, `crc32c`, `adler32` | bytes->bytes |
 //! | [Fletcher32, JenkinsLookup3](checksums) | `numcodecs.fletcher32`, `numcodecs.jenkins_lookup3` | `fletcher32`, `jenkins_lookup3` | bytes->bytes |
 //!
@@ -51,6 +52,7 @@ pub mod endian;
 pub mod fused;
 mod guard;
 pub mod lz4;
+pub mod lzma;
 mod partial;
 mod registry;
 mod scan;
@@ -69,6 +71,7 @@ pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
 pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
+pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
 pub use registry::{codec_names, register, register_alias};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};
 pub use streams::{StreamCodec, StreamConfiguration};
