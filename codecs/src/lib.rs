@@ -8,6 +8,7 @@
 //! | [TemporalXOR](temporal_xor) | `temporal_xor` | `temporal_xor` | array->array |
 //! | [Delta](delta) | `numcodecs.delta` | `delta` | array->array |
 //! | [AsType](astype) | `numcodecs.astype` | `astype` | array->array |
+//! | [PackBits](packbits) | `numcodecs.packbits` | `packbits` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
@@ -53,6 +54,7 @@ pub mod fused;
 mod guard;
 pub mod lz4;
 pub mod lzma;
+pub mod packbits;
 mod partial;
 mod registry;
 mod scan;
@@ -72,6 +74,7 @@ pub use delta::{DeltaCodec, DeltaConfiguration};
 pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
+pub use packbits::{PackBitsCodec, PackBitsConfiguration};
 pub use registry::{codec_names, register, register_alias};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};
 pub use streams::{StreamCodec, StreamConfiguration};

@@ -15,8 +15,8 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{
-    AsTypeCodec, BloscCodec, DeltaCodec, Lz4Codec, LzmaCodec, ShuffleCodec, TemporalXorCodec,
-    ZstdCodec, checksums, streams,
+    AsTypeCodec, BloscCodec, DeltaCodec, Lz4Codec, LzmaCodec, PackBitsCodec, ShuffleCodec,
+    TemporalXorCodec, ZstdCodec, checksums, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -39,6 +39,10 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.gzip", streams::gzip),
     ("numcodecs.jenkins_lookup3", checksums::jenkins_lookup3),
     ("numcodecs.lzma", <LzmaCodec as CodecTraitsV3>::create),
+    (
+        "numcodecs.packbits",
+        <PackBitsCodec as CodecTraitsV3>::create,
+    ),
     ("numcodecs.zlib", streams::zlib),
 ];
 
@@ -72,6 +76,7 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("gzip", streams::gzip),
     ("jenkins_lookup3", checksums::jenkins_lookup3),
     ("lzma", <LzmaCodec as CodecTraitsV2>::create),
+    ("packbits", <PackBitsCodec as CodecTraitsV2>::create),
     ("pcodec", array::pcodec),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
