@@ -8,6 +8,8 @@
 //! | [TemporalXOR](temporal_xor) | `temporal_xor` | `temporal_xor` | array->array |
 //! | [Delta](delta) | `numcodecs.delta` | `delta` | array->array |
 //! | [AsType](astype) | `numcodecs.astype` | `astype` | array->array |
+//! | [BitRound](bitround) | `numcodecs.bitround` | `bitround` | array->array |
+//! | [Quantize](quantize) | `numcodecs.quantize` | `quantize` | array->array |
 //! | [PackBits](packbits) | `numcodecs.packbits` | `packbits` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
@@ -42,6 +44,7 @@
 )]
 
 pub mod astype;
+pub mod bitround;
 pub mod blosc;
 mod bounded;
 pub mod cast;
@@ -56,7 +59,9 @@ pub mod lz4;
 pub mod lzma;
 pub mod packbits;
 mod partial;
+pub mod quantize;
 mod registry;
+mod scalar;
 mod scan;
 pub mod shuffle;
 pub mod stream;
@@ -68,6 +73,7 @@ mod util;
 pub mod zstd;
 
 pub use astype::{AsTypeCodec, AsTypeConfiguration};
+pub use bitround::{BitRoundCodec, BitRoundConfiguration};
 pub use blosc::{BloscCodec, BloscConfiguration};
 pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
@@ -75,6 +81,7 @@ pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
 pub use packbits::{PackBitsCodec, PackBitsConfiguration};
+pub use quantize::{QuantizeCodec, QuantizeConfiguration};
 pub use registry::{codec_names, register, register_alias};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};
 pub use streams::{StreamCodec, StreamConfiguration};

@@ -15,8 +15,8 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{
-    AsTypeCodec, BloscCodec, DeltaCodec, Lz4Codec, LzmaCodec, PackBitsCodec, ShuffleCodec,
-    TemporalXorCodec, ZstdCodec, checksums, streams,
+    AsTypeCodec, BitRoundCodec, BloscCodec, DeltaCodec, Lz4Codec, LzmaCodec, PackBitsCodec,
+    QuantizeCodec, ShuffleCodec, TemporalXorCodec, ZstdCodec, checksums, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -31,6 +31,10 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.adler32", checksums::adler32),
+    (
+        "numcodecs.bitround",
+        <BitRoundCodec as CodecTraitsV3>::create,
+    ),
     ("numcodecs.blosc", <BloscCodec as CodecTraitsV3>::create),
     ("numcodecs.bz2", streams::bz2),
     ("numcodecs.crc32", checksums::crc32),
@@ -42,6 +46,10 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     (
         "numcodecs.packbits",
         <PackBitsCodec as CodecTraitsV3>::create,
+    ),
+    (
+        "numcodecs.quantize",
+        <QuantizeCodec as CodecTraitsV3>::create,
     ),
     ("numcodecs.zlib", streams::zlib),
 ];
@@ -68,6 +76,7 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("lz4", <Lz4Codec as CodecTraitsV2>::create),
     ("zstd", <ZstdCodec as CodecTraitsV2>::create),
     ("adler32", checksums::adler32),
+    ("bitround", <BitRoundCodec as CodecTraitsV2>::create),
     ("blosc", <BloscCodec as CodecTraitsV2>::create),
     ("bz2", streams::bz2),
     ("crc32", checksums::crc32),
@@ -78,6 +87,7 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("lzma", <LzmaCodec as CodecTraitsV2>::create),
     ("packbits", <PackBitsCodec as CodecTraitsV2>::create),
     ("pcodec", array::pcodec),
+    ("quantize", <QuantizeCodec as CodecTraitsV2>::create),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
     ("zlib", streams::zlib),
