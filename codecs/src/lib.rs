@@ -10,6 +10,7 @@
 //! | [AsType](astype) | `numcodecs.astype` | `astype` | array->array |
 //! | [BitRound](bitround) | `numcodecs.bitround` | `bitround` | array->array |
 //! | [Quantize](quantize) | `numcodecs.quantize` | `quantize` | array->array |
+//! | [FixedScaleOffset](fixedscaleoffset) | `numcodecs.fixedscaleoffset` | `fixedscaleoffset` | array->array |
 //! | [PackBits](packbits) | `numcodecs.packbits` | `packbits` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
@@ -53,6 +54,7 @@ pub mod delta;
 pub mod dtype;
 mod elements;
 pub mod endian;
+pub mod fixedscaleoffset;
 pub mod fused;
 mod guard;
 pub mod lz4;
@@ -77,6 +79,7 @@ pub use bitround::{BitRoundCodec, BitRoundConfiguration};
 pub use blosc::{BloscCodec, BloscConfiguration};
 pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
+pub use fixedscaleoffset::{FixedScaleOffsetCodec, FixedScaleOffsetConfiguration};
 pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};

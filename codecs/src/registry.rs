@@ -15,8 +15,8 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{
-    AsTypeCodec, BitRoundCodec, BloscCodec, DeltaCodec, Lz4Codec, LzmaCodec, PackBitsCodec,
-    QuantizeCodec, ShuffleCodec, TemporalXorCodec, ZstdCodec, checksums, streams,
+    AsTypeCodec, BitRoundCodec, BloscCodec, DeltaCodec, FixedScaleOffsetCodec, Lz4Codec, LzmaCodec,
+    PackBitsCodec, QuantizeCodec, ShuffleCodec, TemporalXorCodec, ZstdCodec, checksums, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -39,6 +39,10 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.bz2", streams::bz2),
     ("numcodecs.crc32", checksums::crc32),
     ("numcodecs.crc32c", checksums::crc32c),
+    (
+        "numcodecs.fixedscaleoffset",
+        <FixedScaleOffsetCodec as CodecTraitsV3>::create,
+    ),
     ("numcodecs.fletcher32", checksums::fletcher32),
     ("numcodecs.gzip", streams::gzip),
     ("numcodecs.jenkins_lookup3", checksums::jenkins_lookup3),
@@ -81,6 +85,10 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("bz2", streams::bz2),
     ("crc32", checksums::crc32),
     ("crc32c", checksums::crc32c),
+    (
+        "fixedscaleoffset",
+        <FixedScaleOffsetCodec as CodecTraitsV2>::create,
+    ),
     ("fletcher32", checksums::fletcher32),
     ("gzip", streams::gzip),
     ("jenkins_lookup3", checksums::jenkins_lookup3),
