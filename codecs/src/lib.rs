@@ -11,6 +11,8 @@
 //! | [BitRound](bitround) | `numcodecs.bitround` | `bitround` | array->array |
 //! | [Quantize](quantize) | `numcodecs.quantize` | `quantize` | array->array |
 //! | [FixedScaleOffset](fixedscaleoffset) | `numcodecs.fixedscaleoffset` | `fixedscaleoffset` | array->array |
+//! | [ScaleOffset](scale_offset) | `scale_offset` | | array->array |
+//! | [CastValue](cast_value) | `cast_value` | | array->array |
 //! | [PackBits](packbits) | `numcodecs.packbits` | `packbits` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
@@ -49,6 +51,7 @@ pub mod bitround;
 pub mod blosc;
 mod bounded;
 pub mod cast;
+pub mod cast_value;
 pub mod checksums;
 pub mod delta;
 pub mod dtype;
@@ -64,6 +67,7 @@ mod partial;
 pub mod quantize;
 mod registry;
 mod scalar;
+pub mod scale_offset;
 mod scan;
 pub mod shuffle;
 pub mod stream;
@@ -77,6 +81,7 @@ pub mod zstd;
 pub use astype::{AsTypeCodec, AsTypeConfiguration};
 pub use bitround::{BitRoundCodec, BitRoundConfiguration};
 pub use blosc::{BloscCodec, BloscConfiguration};
+pub use cast_value::{CastValueCodec, CastValueConfiguration, ScalarMap};
 pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
 pub use fixedscaleoffset::{FixedScaleOffsetCodec, FixedScaleOffsetConfiguration};
@@ -86,6 +91,7 @@ pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
 pub use packbits::{PackBitsCodec, PackBitsConfiguration};
 pub use quantize::{QuantizeCodec, QuantizeConfiguration};
 pub use registry::{codec_names, register, register_alias};
+pub use scale_offset::{ScaleOffsetCodec, ScaleOffsetConfiguration};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};
 pub use streams::{StreamCodec, StreamConfiguration};
 pub use temporal_xor::{TemporalXorCodec, TemporalXorConfiguration};

@@ -15,8 +15,9 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{
-    AsTypeCodec, BitRoundCodec, BloscCodec, DeltaCodec, FixedScaleOffsetCodec, Lz4Codec, LzmaCodec,
-    PackBitsCodec, QuantizeCodec, ShuffleCodec, TemporalXorCodec, ZstdCodec, checksums, streams,
+    AsTypeCodec, BitRoundCodec, BloscCodec, CastValueCodec, DeltaCodec, FixedScaleOffsetCodec,
+    Lz4Codec, LzmaCodec, PackBitsCodec, QuantizeCodec, ScaleOffsetCodec, ShuffleCodec,
+    TemporalXorCodec, ZstdCodec, checksums, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -28,6 +29,8 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.astype", <AsTypeCodec as CodecTraitsV3>::create),
     ("numcodecs.shuffle", <ShuffleCodec as CodecTraitsV3>::create),
     ("numcodecs.lz4", <Lz4Codec as CodecTraitsV3>::create),
+    ("cast_value", <CastValueCodec as CodecTraitsV3>::create),
+    ("scale_offset", <ScaleOffsetCodec as CodecTraitsV3>::create),
     ("zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.adler32", checksums::adler32),
