@@ -8,16 +8,27 @@
 //! | [TemporalXOR](temporal_xor) | `temporal_xor` | `temporal_xor` | array->array |
 //! | [Delta](delta) | `numcodecs.delta` | `delta` | array->array |
 //! | [AsType](astype) | `numcodecs.astype` | `astype` | array->array |
+//! | [BitRound](bitround) | `numcodecs.bitround` | `bitround` | array->array |
+//! | [Quantize](quantize) | `numcodecs.quantize` | `quantize` | array->array |
+//! | [FixedScaleOffset](fixedscaleoffset) | `numcodecs.fixedscaleoffset` | `fixedscaleoffset` | array->array |
+//! | [ScaleOffset](scale_offset) | `scale_offset` | | array->array |
+//! | [CastValue](cast_value) | `cast_value` | | array->array |
+//! | [PackBits](packbits) | `numcodecs.packbits` | `packbits` | array->array |
 //! | [Shuffle](shuffle) | `numcodecs.shuffle` | `shuffle` | bytes->bytes |
 //! | [LZ4](lz4) | `numcodecs.lz4` | `lz4` | bytes->bytes |
 //! | [Zstd](zstd) | `zstd`, `numcodecs.zstd` | `zstd` | bytes->bytes |
+//! | [Blosc](blosc) | `numcodecs.blosc` | `blosc` | bytes->bytes |
+//! | [GZip, Zlib, BZ2](streams) | `numcodecs.gzip`, `numcodecs.zlib`, `numcodecs.bz2` | `gzip`, `zlib`, `bz2` | bytes->bytes |
+//! | [LZMA](lzma) | `numcodecs.lzma` | `lzma` | bytes->bytes |
+//! | [CRC32, CRC32C, Adler32](checksums) | `numcodecs.crc32`, `numcodecs.crc32c`, `numcodecs.adler32` | `crc32`, `crc32c`, `adler32` | bytes->bytes |
+//! | [Fletcher32, JenkinsLookup3](checksums) | `numcodecs.fletcher32`, `numcodecs.jenkins_lookup3` | `fletcher32`, `jenkins_lookup3` | bytes->bytes |
 //!
 //! Chains of them run in one pass where they can: [`fuse`] the metadata that an array is opened with,
 //! and [`explain`] why a chain is not [fused].
 //!
 //! [`register`] also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
-//! and the lengths in `vlen-utf8`, `vlen-bytes` and `pcodec` chunks are checked, and `gzip`, `zlib`,
-//! `bz2` and `blosc` decode no more than the metadata allows.
+//! and the lengths in `vlen-utf8`, `vlen-bytes` and `pcodec` chunks are checked, and `gzip` and `blosc`
+//! decode no more than the metadata allows.
 //!
 //! Each codec is a room of its own: a card that says what it is (the module's documentation), its
 //! configuration, kernels over plain slices that know nothing of zarrs, and the zarrs traits on top.
@@ -36,19 +47,31 @@
 )]
 
 pub mod astype;
+pub mod bitround;
+pub mod blosc;
+mod bounded;
 pub mod cast;
+pub mod cast_value;
+pub mod checksums;
 pub mod delta;
 pub mod dtype;
 mod elements;
 pub mod endian;
+pub mod fixedscaleoffset;
 pub mod fused;
 mod guard;
 pub mod lz4;
+pub mod lzma;
+pub mod packbits;
 mod partial;
+pub mod quantize;
 mod registry;
+mod scalar;
+pub mod scale_offset;
 mod scan;
 pub mod shuffle;
 pub mod stream;
+pub mod streams;
 pub mod temporal_xor;
 #[cfg(test)]
 mod testing;
@@ -56,10 +79,20 @@ mod util;
 pub mod zstd;
 
 pub use astype::{AsTypeCodec, AsTypeConfiguration};
+pub use bitround::{BitRoundCodec, BitRoundConfiguration};
+pub use blosc::{BloscCodec, BloscConfiguration};
+pub use cast_value::{CastValueCodec, CastValueConfiguration, ScalarMap};
+pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
+pub use fixedscaleoffset::{FixedScaleOffsetCodec, FixedScaleOffsetConfiguration};
 pub use fused::{explain, fuse};
 pub use lz4::{Lz4Codec, Lz4Configuration};
+pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
+pub use packbits::{PackBitsCodec, PackBitsConfiguration};
+pub use quantize::{QuantizeCodec, QuantizeConfiguration};
 pub use registry::{codec_names, register, register_alias};
+pub use scale_offset::{ScaleOffsetCodec, ScaleOffsetConfiguration};
 pub use shuffle::{ShuffleCodec, ShuffleConfiguration};
+pub use streams::{StreamCodec, StreamConfiguration};
 pub use temporal_xor::{TemporalXorCodec, TemporalXorConfiguration};
 pub use zstd::{ZstdCodec, ZstdConfiguration};

@@ -17,7 +17,8 @@ use zarrs_codec::{AsyncArrayPartialDecoderTraits, AsyncArrayPartialEncoderTraits
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_storage::StorageError;
 
-/// What [`PartialCoder`] must know of an array->array codec that keeps the chunk's shape.
+/// What [`PartialCoder`] must know of an array->array codec that keeps the chunk's shape, or always
+/// depends on the whole of it.
 pub(crate) trait PartialCodec: ArrayToArrayCodecTraits {
     /// The subset of a chunk of `shape` that must be decoded to know `region`.
     ///
@@ -71,6 +72,16 @@ impl<H: ?Sized, C: PartialCodec> PartialCoder<H, C> {
 
     fn chunk(&self) -> ArraySubset {
         ArraySubset::new_with_shape(self.shape_u64())
+    }
+
+    /// `block`, as the codec encodes it, in the encoded chunk.
+    fn encoded(&self, block: &ArraySubset) -> Result<ArraySubset, CodecError> {
+        let shape = self.codec.encoded_shape(&self.shape)?;
+        if shape == self.shape {
+            return Ok(block.clone());
+        }
+        let shape = shape.iter().map(|length| length.get()).collect();
+        Ok(ArraySubset::new_with_shape(shape))
     }
 
     fn fill(&self, elements: u64) -> Result<ArrayBytes<'static>, CodecError> {
@@ -222,7 +233,8 @@ where
         if !self.codec.keeps_fill(&self.fill_value) && !self.handle.exists()? {
             return self.fill(indexer.len());
         }
-        let encoded = self.handle.partial_decode(&window.block, options)?;
+        let block = self.encoded(&window.block)?;
+        let encoded = self.handle.partial_decode(&block, options)?;
         self.finish(encoded, &window, indexer, options)
     }
 
@@ -250,11 +262,11 @@ where
         bytes: &ArrayBytes<'_>,
         options: &CodecOptions,
     ) -> Result<(), CodecError> {
-        let chunk = self.chunk();
+        let chunk = self.encoded(&self.chunk())?;
         let decoded = if self.handle.exists()? {
             self.decode_chunk(self.handle.partial_decode(&chunk, options)?, options)?
         } else {
-            self.fill(chunk.num_elements())?
+            self.fill(self.chunk().num_elements())?
         };
         match self.update(decoded, indexer, bytes, options)? {
             Some(encoded) => self.handle.partial_encode(&chunk, &encoded, options),
@@ -297,7 +309,8 @@ where
         if !self.codec.keeps_fill(&self.fill_value) && !self.handle.exists().await? {
             return self.fill(indexer.len());
         }
-        let encoded = self.handle.partial_decode(&window.block, options).await?;
+        let block = self.encoded(&window.block)?;
+        let encoded = self.handle.partial_decode(&block, options).await?;
         self.finish(encoded, &window, indexer, options)
     }
 
@@ -327,12 +340,12 @@ where
         bytes: &ArrayBytes<'_>,
         options: &CodecOptions,
     ) -> Result<(), CodecError> {
-        let chunk = self.chunk();
+        let chunk = self.encoded(&self.chunk())?;
         let decoded = if self.handle.exists().await? {
             let encoded = self.handle.partial_decode(&chunk, options).await?;
             self.decode_chunk(encoded, options)?
         } else {
-            self.fill(chunk.num_elements())?
+            self.fill(self.chunk().num_elements())?
         };
         match self.update(decoded, indexer, bytes, options)? {
             Some(encoded) => self.handle.partial_encode(&chunk, &encoded, options).await,

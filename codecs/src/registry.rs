@@ -14,7 +14,11 @@ use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
-use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
+use crate::{
+    AsTypeCodec, BitRoundCodec, BloscCodec, CastValueCodec, DeltaCodec, FixedScaleOffsetCodec,
+    Lz4Codec, LzmaCodec, PackBitsCodec, QuantizeCodec, ScaleOffsetCodec, ShuffleCodec,
+    TemporalXorCodec, ZstdCodec, checksums, streams,
+};
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
 
@@ -25,8 +29,36 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.astype", <AsTypeCodec as CodecTraitsV3>::create),
     ("numcodecs.shuffle", <ShuffleCodec as CodecTraitsV3>::create),
     ("numcodecs.lz4", <Lz4Codec as CodecTraitsV3>::create),
+    ("cast_value", <CastValueCodec as CodecTraitsV3>::create),
+    ("scale_offset", <ScaleOffsetCodec as CodecTraitsV3>::create),
     ("zstd", <ZstdCodec as CodecTraitsV3>::create),
     ("numcodecs.zstd", <ZstdCodec as CodecTraitsV3>::create),
+    ("numcodecs.adler32", checksums::adler32),
+    (
+        "numcodecs.bitround",
+        <BitRoundCodec as CodecTraitsV3>::create,
+    ),
+    ("numcodecs.blosc", <BloscCodec as CodecTraitsV3>::create),
+    ("numcodecs.bz2", streams::bz2),
+    ("numcodecs.crc32", checksums::crc32),
+    ("numcodecs.crc32c", checksums::crc32c),
+    (
+        "numcodecs.fixedscaleoffset",
+        <FixedScaleOffsetCodec as CodecTraitsV3>::create,
+    ),
+    ("numcodecs.fletcher32", checksums::fletcher32),
+    ("numcodecs.gzip", streams::gzip),
+    ("numcodecs.jenkins_lookup3", checksums::jenkins_lookup3),
+    ("numcodecs.lzma", <LzmaCodec as CodecTraitsV3>::create),
+    (
+        "numcodecs.packbits",
+        <PackBitsCodec as CodecTraitsV3>::create,
+    ),
+    (
+        "numcodecs.quantize",
+        <QuantizeCodec as CodecTraitsV3>::create,
+    ),
+    ("numcodecs.zlib", streams::zlib),
 ];
 
 /// Codecs of zarrs that [`register`] puts a guard in front of, and one that is never stored, by Zarr
@@ -36,11 +68,7 @@ const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("crc32c", bytes::crc32c),
     (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
     ("gzip", bytes::gzip),
-    ("numcodecs.adler32", bytes::adler32),
-    ("numcodecs.bz2", bytes::bz2),
-    ("numcodecs.fletcher32", bytes::fletcher32),
     ("numcodecs.pcodec", array::pcodec),
-    ("numcodecs.zlib", bytes::zlib),
     ("sharding_indexed", sharding::create),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
@@ -54,14 +82,26 @@ const CODECS_V2: &[(&str, Create<MetadataV2>)] = &[
     ("shuffle", <ShuffleCodec as CodecTraitsV2>::create),
     ("lz4", <Lz4Codec as CodecTraitsV2>::create),
     ("zstd", <ZstdCodec as CodecTraitsV2>::create),
-    ("adler32", bytes::adler32),
-    ("bz2", bytes::bz2),
-    ("fletcher32", bytes::fletcher32),
-    ("gzip", bytes::gzip),
+    ("adler32", checksums::adler32),
+    ("bitround", <BitRoundCodec as CodecTraitsV2>::create),
+    ("blosc", <BloscCodec as CodecTraitsV2>::create),
+    ("bz2", streams::bz2),
+    ("crc32", checksums::crc32),
+    ("crc32c", checksums::crc32c),
+    (
+        "fixedscaleoffset",
+        <FixedScaleOffsetCodec as CodecTraitsV2>::create,
+    ),
+    ("fletcher32", checksums::fletcher32),
+    ("gzip", streams::gzip),
+    ("jenkins_lookup3", checksums::jenkins_lookup3),
+    ("lzma", <LzmaCodec as CodecTraitsV2>::create),
+    ("packbits", <PackBitsCodec as CodecTraitsV2>::create),
     ("pcodec", array::pcodec),
+    ("quantize", <QuantizeCodec as CodecTraitsV2>::create),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
-    ("zlib", bytes::zlib),
+    ("zlib", streams::zlib),
 ];
 
 /// Alias to codec name.

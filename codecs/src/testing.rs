@@ -1,10 +1,13 @@
-//! What tests of array->array codecs share: small arrays in memory.
+//! What tests of codecs share: small arrays in memory, and chunks that are corrupt.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use zarrs::array::{Array, ArraySubset};
-use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
+use zarrs_codec::{
+    ArrayToArrayCodecTraits, ArrayToBytesCodecTraits, BytesToBytesCodecTraits, Codec,
+    CodecMetadataOptions,
+};
 use zarrs_metadata::ArrayMetadata;
 use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
@@ -96,6 +99,7 @@ pub(crate) fn unhex(hex: &str) -> Vec<u8> {
 
 /// Create a codec from the metadata of a Zarr version: `{"name", "configuration"}` or `{"id", …}`.
 pub(crate) fn codec(metadata: &Value) -> Result<Codec, String> {
+    crate::register();
     if metadata.get("id").is_some() {
         let metadata: MetadataV2 = serde_json::from_value(metadata.clone()).unwrap();
         Codec::from_metadata(&metadata)
@@ -104,6 +108,56 @@ pub(crate) fn codec(metadata: &Value) -> Result<Codec, String> {
         Codec::from_metadata(&metadata)
     }
     .map_err(|e| e.to_string())
+}
+
+/// Create a bytes->bytes codec as [`codec`] does, and check that it writes its configuration back
+/// as it was.
+pub(crate) fn bytes_codec(metadata: &Value) -> Arc<dyn BytesToBytesCodecTraits> {
+    let codec = codec(metadata).unwrap();
+    assert_keeps_configuration(&codec, metadata);
+    let Codec::BytesToBytes(codec) = codec else {
+        panic!("{metadata}: expected a bytes->bytes codec")
+    };
+    codec
+}
+
+/// The same for an array->array codec.
+pub(crate) fn array_codec(metadata: &Value) -> Arc<dyn ArrayToArrayCodecTraits> {
+    let codec = codec(metadata).unwrap();
+    assert_keeps_configuration(&codec, metadata);
+    let Codec::ArrayToArray(codec) = codec else {
+        panic!("{metadata}: expected an array->array codec")
+    };
+    codec
+}
+
+/// Check that a codec writes back the configuration that `metadata` has, in both versions.
+pub(crate) fn assert_keeps_configuration(codec: &Codec, metadata: &Value) {
+    let mut configuration = metadata.clone();
+    let configuration = match configuration.get("id") {
+        Some(_) => {
+            configuration.as_object_mut().unwrap().remove("id");
+            configuration
+        }
+        None => metadata.get("configuration").cloned().unwrap_or(json!({})),
+    };
+    let options = CodecMetadataOptions::default();
+    for written in [
+        codec.configuration_v3(&options),
+        codec.configuration_v2(&options),
+    ] {
+        assert_eq!(serde_json::to_value(written).unwrap(), configuration);
+    }
+}
+
+/// `bytes` with any one bit flipped, and cut off anywhere.
+pub(crate) fn corrupted(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let flips = (0..8 * bytes.len()).map(|bit| {
+        let mut bytes = bytes.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    });
+    flips.chain((0..bytes.len()).map(|end| bytes[..end].to_vec()))
 }
 
 /// The bytes of elements.

@@ -5,12 +5,32 @@ use std::num::NonZeroU64;
 use serde::Serialize;
 use zarrs_codec::CodecError;
 use zarrs_metadata::Configuration;
+use zarrs_metadata::v2::MetadataV2;
+use zarrs_metadata::v3::MetadataV3;
 
 /// A configuration as zarrs wants it.
 pub(crate) fn configuration(configuration: &impl Serialize) -> Configuration {
     match serde_json::to_value(configuration) {
         Ok(serde_json::Value::Object(map)) => map.into(),
         _ => Configuration::default(),
+    }
+}
+
+/// Metadata of a codec, of either version of Zarr.
+pub(crate) trait CodecMetadata {
+    /// Its configuration, which may be empty.
+    fn fields(&self) -> Configuration;
+}
+
+impl CodecMetadata for MetadataV3 {
+    fn fields(&self) -> Configuration {
+        self.configuration().cloned().unwrap_or_default()
+    }
+}
+
+impl CodecMetadata for MetadataV2 {
+    fn fields(&self) -> Configuration {
+        self.configuration().clone()
     }
 }
 
@@ -22,6 +42,44 @@ pub(crate) fn product(shape: &[NonZeroU64]) -> Result<usize, CodecError> {
             product.checked_mul(usize::try_from(length.get()).ok()?)
         })
         .ok_or_else(|| CodecError::Other(format!("a chunk of shape {shape:?} is too large")))
+}
+
+/// The names of a codec of `$kind`, and its creation from the metadata of either version by
+/// `$codec::from_metadata(ZarrVersion, Configuration)`.
+macro_rules! named {
+    ($codec:ident: $kind:ident, v3: $v3:literal, v2: $v2:literal) => {
+        zarrs_plugin::impl_extension_aliases!($codec, v3: $v3, v2: $v2);
+        $crate::util::named!(@v3 $codec: $kind);
+
+        inventory::submit! {
+            zarrs_codec::CodecPluginV2::new::<$codec>()
+        }
+
+        impl zarrs_codec::CodecTraitsV2 for $codec {
+            fn create(
+                metadata: &zarrs_metadata::v2::MetadataV2,
+            ) -> Result<zarrs_codec::Codec, zarrs_plugin::PluginCreateError> {
+                let configuration = $crate::util::CodecMetadata::fields(metadata);
+                let codec = Self::from_metadata(zarrs_plugin::ZarrVersion::V2, configuration)?;
+                Ok(zarrs_codec::Codec::$kind(std::sync::Arc::new(codec)))
+            }
+        }
+    };
+    ($codec:ident: $kind:ident, v3: $v3:literal) => {
+        zarrs_plugin::impl_extension_aliases!($codec, v3: $v3);
+        $crate::util::named!(@v3 $codec: $kind);
+    };
+    (@v3 $codec:ident: $kind:ident) => {
+        impl zarrs_codec::CodecTraitsV3 for $codec {
+            fn create(
+                metadata: &zarrs_metadata::v3::MetadataV3,
+            ) -> Result<zarrs_codec::Codec, zarrs_plugin::PluginCreateError> {
+                let configuration = $crate::util::CodecMetadata::fields(metadata);
+                let codec = Self::from_metadata(zarrs_plugin::ZarrVersion::V3, configuration)?;
+                Ok(zarrs_codec::Codec::$kind(std::sync::Arc::new(codec)))
+            }
+        }
+    };
 }
 
 /// What every codec of this crate answers alike, for use inside its `CodecTraits` implementation:
@@ -75,4 +133,4 @@ macro_rules! bytes_on_one_thread {
         }
     };
 }
-pub(crate) use {array_on_one_thread, bytes_on_one_thread, codec_traits};
+pub(crate) use {array_on_one_thread, bytes_on_one_thread, codec_traits, named};

@@ -111,6 +111,8 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     // zarrs makes this codec itself, past every plugin.
     ("v2-blosc", "allocates"),
+    // pco believes the length of a dictionary, and of a window.
+    ("numcodecs.pcodec", "allocates"),
 ];
 
 /// What went wrong: fault, golden, how often.

@@ -180,6 +180,7 @@ fn encoding_again_gives_the_same() {
         "zlib",
         "bz2",
         "lz4",
+        "lzma",
         "pcodec",
         "sharding_indexed",
     ];

@@ -166,7 +166,7 @@ impl Array {
         pool::run(py, groups.len(), true, |i, options| {
             let group = &groups[i];
             // SAFETY: `group` names each element of `out` once.
-            self.read_chunk(&held, &group.chunk, |source| unsafe {
+            self.read_chunk(&held, &group.chunk, false, |source| unsafe {
                 source.read(&group.transfers, &out, options)
             })
         })?;
@@ -319,7 +319,7 @@ impl Array {
         let parts = Parts::new(parts)?;
         let held = self.held(py);
         let task = |i, options: &CodecOptions| {
-            self.read_chunk(&held, &parts.chunk(i), |source| {
+            self.read_chunk(&held, &parts.chunk(i), false, |source| {
                 read(source, &parts.transfers(i)?, options)
             })
         };
@@ -348,7 +348,7 @@ impl Array {
             })
     }
 
-    /// Open a chunk, and read from it.
+    /// Open a chunk, and read from it; with `keeps_whole`, keep what is read as a whole, too.
     ///
     /// # Errors
     /// [`Error::Store`] if that fails, and those of `read`.
@@ -356,6 +356,7 @@ impl Array {
         &self,
         held: &Arc<Held>,
         chunk: &[u64],
+        keeps_whole: bool,
         read: impl FnOnce(&Source<'_>) -> Result<()>,
     ) -> Result<()> {
         let shape = self
@@ -367,6 +368,7 @@ impl Array {
             held,
             chunk: (self.number, chunk.into()),
             stats: &self.stats,
+            keeps_whole,
         };
         let source = Source::open(&self.spec, &path, &shape)?.keeping(kept);
         let result = read(&source);

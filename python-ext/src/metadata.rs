@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tempozarr::fused::Explanation;
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
 use zarrs::convert::array_metadata_v2_to_v3;
-use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
+use zarrs_codec::{ArrayToBytesCodecTraits, Codec, CodecMetadataOptions};
 use zarrs_metadata::v2::{ArrayMetadataV2, MetadataV2};
-use zarrs_metadata::v3::ArrayMetadataV3;
+use zarrs_metadata::v3::{ArrayMetadataV3, MetadataV3};
+use zarrs_plugin::ExtensionName;
 
 use crate::dtype::{Kind, NATIVE};
 use crate::errors::{Error, Result};
@@ -73,11 +74,36 @@ fn parse(text: &str) -> Result<(ArrayMetadata, Option<String>)> {
 fn guarded(metadata: ArrayMetadataV2) -> ArrayMetadata {
     let is_blosc = |codec: &MetadataV2| codec.id() == "blosc";
     if metadata.compressor.as_ref().is_some_and(is_blosc)
-        && let Ok(translated) = array_metadata_v2_to_v3(&metadata)
+        && let Some(translated) = translated(&metadata)
     {
         return ArrayMetadata::V3(translated);
     }
     ArrayMetadata::V2(metadata)
+}
+
+/// The array in Zarr 3 metadata, with the filters as the codec crate has them: zarrs would translate
+/// them through codecs of its own, some of which forget what numbers they were given.
+fn translated(metadata: &ArrayMetadataV2) -> Option<ArrayMetadataV3> {
+    let filters = metadata.filters.iter().flatten();
+    let filters: Option<Vec<_>> = filters
+        .map(|filter| match Codec::from_metadata(filter).ok()? {
+            Codec::ArrayToBytes(_) => None,
+            codec => Some(MetadataV3::new_with_configuration(
+                codec.name_v3()?,
+                codec.configuration_v3(&CodecMetadataOptions::default())?,
+            )),
+        })
+        .collect();
+    let Some(filters) = filters else {
+        return array_metadata_v2_to_v3(metadata).ok();
+    };
+    let mut unfiltered = metadata.clone();
+    unfiltered.filters = None;
+    let mut translated = array_metadata_v2_to_v3(&unfiltered).ok()?;
+    let is_bytes = |codec: &MetadataV3| codec.name() == "bytes";
+    let place = translated.codecs.iter().position(is_bytes)?;
+    translated.codecs.splice(place..place, filters);
+    Some(translated)
 }
 
 /// Check that the codecs take the array's chunks and data type: zarrs asks them at the first read.

@@ -123,7 +123,7 @@ impl Job {
     /// Read the parts of chunk `i`.
     fn read(&self, parts: &Parts, i: usize, options: &CodecOptions) -> Result<()> {
         let transfers = parts.transfers(i)?;
-        (self.array.get()).read_chunk(&self.held, &parts.chunk(i), |source| {
+        (self.array.get()).read_chunk(&self.held, &parts.chunk(i), true, |source| {
             // SAFETY: no two runs of any job share a row of an output, and the parts of a run name
             // each of its elements once.
             unsafe { source.read(&transfers, &self.out, options) }

@@ -48,6 +48,9 @@ pub struct Kept<'a> {
     pub chunk: (u64, Box<[u64]>),
     /// The counters of the array.
     pub stats: &'a Stats,
+    /// Whether to keep what one transfer reads as a whole, too: after a scan, it is seldom read
+    /// again.
+    pub keeps_whole: bool,
 }
 
 impl<'a> Source<'a> {
@@ -228,8 +231,8 @@ impl<'a> Source<'a> {
                 kept.stats.hits.add(1);
                 return put(&block);
             }
-            // What is read as a whole is seldom read again.
-            if !transfers.iter().any(|part| part.covers(&whole(unit.shape))) {
+            let covers = |part: &&Transfer| part.covers(&whole(unit.shape));
+            if kept.keeps_whole || !transfers.iter().any(covers) {
                 let mut block = kept.held.empty(bytes)?;
                 self.encoded(unit.range.clone(), |encoded| {
                     self.decoding(bytes, || {

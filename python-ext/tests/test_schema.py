@@ -300,8 +300,8 @@ CHAIN = "codecs: zarr-python refuses this chain: "
             CHAIN + "temporal_xor: expected an axis of the array's 1 dimensions, got 1",
         ),
         (
-            {"codecs": ["numcodecs.lzma"]},
-            ("codecs: Rust cannot run this chain: codec numcodecs.lzma: codec numcodecs.lzma is not "
+            {"codecs": ["numcodecs.zfpy"]},
+            ("codecs: Rust cannot run this chain: codec numcodecs.zfpy: codec numcodecs.zfpy is not "
             "supported"),
         ),
         (

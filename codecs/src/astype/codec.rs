@@ -4,13 +4,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
-    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
-    CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    ArrayBytes, ArrayToArrayCodecTraits, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecTraits,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
-use zarrs_metadata::v2::MetadataV2;
-use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use crate::cast::{Overflow, cast_bytes};
@@ -19,7 +17,7 @@ use crate::dtype::{
 };
 use crate::elements::fixed;
 use crate::partial::{PartialCodec, partial_coders};
-use crate::util::{self, array_on_one_thread, codec_traits};
+use crate::util::{self, array_on_one_thread, codec_traits, named};
 
 const NAME: &str = "numcodecs.astype";
 
@@ -42,26 +40,7 @@ pub struct AsTypeCodec {
     decode_dtype: Option<NumericType>,
 }
 
-zarrs_plugin::impl_extension_aliases!(AsTypeCodec, v3: "numcodecs.astype", v2: "astype");
-
-inventory::submit! {
-    CodecPluginV2::new::<AsTypeCodec>()
-}
-
-impl CodecTraitsV3 for AsTypeCodec {
-    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-        let configuration = metadata.configuration().cloned().unwrap_or_default();
-        let codec = Self::from_metadata(ZarrVersion::V3, configuration)?;
-        Ok(Codec::ArrayToArray(Arc::new(codec)))
-    }
-}
-
-impl CodecTraitsV2 for AsTypeCodec {
-    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
-        let codec = Self::from_metadata(ZarrVersion::V2, metadata.configuration().clone())?;
-        Ok(Codec::ArrayToArray(Arc::new(codec)))
-    }
-}
+named!(AsTypeCodec: ArrayToArray, v3: "numcodecs.astype", v2: "astype");
 
 impl AsTypeCodec {
     /// Create a codec from the configuration of Zarr V3 metadata.

@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use zarrs_chunk_grid::ArraySubset;
 use zarrs_codec::{
-    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
-    CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
+    ArrayBytes, ArrayToArrayCodecTraits, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecTraits,
 };
 use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::Configuration;
-use zarrs_metadata::v2::MetadataV2;
-use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use super::kernel;
@@ -23,7 +21,7 @@ use crate::dtype::{
 };
 use crate::elements::{fixed, with_elements_mut};
 use crate::partial::{PartialCodec, partial_coders};
-use crate::util::{self, array_on_one_thread, codec_traits};
+use crate::util::{self, array_on_one_thread, codec_traits, named};
 
 const NAME: &str = "numcodecs.delta";
 
@@ -47,26 +45,7 @@ pub struct DeltaCodec {
     warned: AtomicBool,
 }
 
-zarrs_plugin::impl_extension_aliases!(DeltaCodec, v3: "numcodecs.delta", v2: "delta");
-
-inventory::submit! {
-    CodecPluginV2::new::<DeltaCodec>()
-}
-
-impl CodecTraitsV3 for DeltaCodec {
-    fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-        let configuration = metadata.configuration().cloned().unwrap_or_default();
-        let codec = Self::from_metadata(ZarrVersion::V3, configuration)?;
-        Ok(Codec::ArrayToArray(Arc::new(codec)))
-    }
-}
-
-impl CodecTraitsV2 for DeltaCodec {
-    fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
-        let codec = Self::from_metadata(ZarrVersion::V2, metadata.configuration().clone())?;
-        Ok(Codec::ArrayToArray(Arc::new(codec)))
-    }
-}
+named!(DeltaCodec: ArrayToArray, v3: "numcodecs.delta", v2: "delta");
 
 impl DeltaCodec {
     /// Create a codec from the configuration of Zarr V3 metadata.

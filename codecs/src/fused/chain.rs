@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use serde_json::Value;
 use zarrs::array::CodecChain;
-use zarrs::array::codec::{BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec};
+use zarrs::array::codec::{BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec};
 use zarrs_codec::{
     BytesToBytesCodecTraits, CodecError, CodecMetadataOptions, CodecOptions, CodecTraits,
 };
@@ -15,7 +15,10 @@ use super::filters::{Filters, Stage};
 use super::plan::Plan;
 use crate::dtype::NumericType;
 use crate::util::product;
-use crate::{AsTypeCodec, DeltaCodec, Lz4Codec, ShuffleCodec, TemporalXorCodec, ZstdCodec};
+use crate::{
+    AsTypeCodec, BloscCodec, ChecksumCodec, DeltaCodec, Lz4Codec, ShuffleCodec, StreamCodec,
+    TemporalXorCodec, ZstdCodec,
+};
 
 /// Why a chain is not fused: in words, for [`explain`](super::explain).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,16 +143,18 @@ impl Plan {
     /// Let `codec` follow on what the plan stores so far.
     fn push(&mut self, codec: &dyn BytesToBytesCodecTraits) -> Result<(), Unfused> {
         let any = codec.as_any();
+        let stream = any.downcast_ref::<StreamCodec>();
+        let checksum = any.downcast_ref::<ChecksumCodec>();
         let compressed = !matches!(self.compressor, Compressor::None);
         let compressor = if let Some(zstd) = any.downcast_ref::<ZstdCodec>() {
             Compressor::Zstd(zstd.configuration)
         } else if any.is::<Lz4Codec>() {
             Compressor::Lz4
-        } else if any.is::<GzipCodec>() {
+        } else if any.is::<GzipCodec>() || stream.is_some_and(StreamCodec::is_gzip) {
             Compressor::Gzip
-        } else if any.is::<BloscCodec>() {
+        } else if any.is::<zarrs::array::codec::BloscCodec>() || any.is::<BloscCodec>() {
             Compressor::Blosc
-        } else if any.is::<Crc32cCodec>() {
+        } else if any.is::<Crc32cCodec>() || checksum.is_some_and(ChecksumCodec::is_crc32c_at_end) {
             // Its configuration does not tell where it puts the checksum.
             let encoded = codec.encode((&[0]).into(), &CodecOptions::default())?;
             if !encoded.starts_with(&[0]) {

@@ -1,7 +1,7 @@
 //! The compressor of a chain, between memory of known lengths.
 
 use super::plan::{Error, error};
-use crate::{lz4, zstd};
+use crate::{blosc, lz4, zstd};
 
 /// At most one of these ends a fused chain.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Compressor {
             Self::Zstd(_) => zstd::decompress_into(encoded, decoded),
             Self::Lz4 => lz4::decompress_into(encoded, decoded),
             Self::Gzip => gunzip(encoded, decoded),
-            Self::Blosc => unblosc(encoded, decoded),
+            Self::Blosc => blosc::decompress_into(encoded, decoded),
         }
         .map_err(Error)?;
         if length == decoded.len() {
@@ -94,30 +94,4 @@ fn gunzip(encoded: &[u8], decoded: &mut [u8]) -> Result<usize, String> {
         .and_then(|()| reader.read(&mut [0]))
         .map(|excess| decoded.len() + excess)
         .map_err(|error| format!("gzip: {error}"))
-}
-
-/// Decode a blosc chunk whose header states as many bytes as `decoded` has.
-fn unblosc(encoded: &[u8], decoded: &mut [u8]) -> Result<usize, String> {
-    let mut stated = 0;
-    // SAFETY: both pointers are valid, the first for that many bytes.
-    let valid = unsafe {
-        blosc_src::blosc_cbuffer_validate(encoded.as_ptr().cast(), encoded.len(), &raw mut stated)
-    };
-    if valid < 0 || stated != decoded.len() {
-        return Err(format!(
-            "blosc: expected a chunk of {} bytes, got one that states {stated}",
-            decoded.len()
-        ));
-    }
-    // SAFETY: the header of `encoded` was found to agree with its length, and blosc writes no more
-    // than the length of `decoded` that it is given.
-    let length = unsafe {
-        blosc_src::blosc_decompress_ctx(
-            encoded.as_ptr().cast(),
-            decoded.as_mut_ptr().cast(),
-            decoded.len(),
-            1,
-        )
-    };
-    usize::try_from(length).map_err(|_| format!("blosc: decompressing failed with {length}"))
 }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use bytemuck::NoUninit;
 use pco::data_types::Number;
 use pco::standalone::simple_decompress_into;
+use zarrs::array::codec::array_to_bytes::pcodec::PcodecCodecConfiguration;
 use zarrs::array::codec::{PcodecCodec, VlenBytesCodec, VlenUtf8Codec};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesRaw, ArrayCodecTraits, ArrayToBytesCodecTraits, BytesRepresentation,
-    Codec, CodecError, CodecOptions, RecommendedConcurrency,
+    Codec, CodecError, CodecMetadataOptions, CodecOptions, RecommendedConcurrency,
 };
 use zarrs_data_type::codec_traits::pcodec::{PcodecDataTypeExt, PcodecElementType};
 use zarrs_data_type::{DataType, FillValue};
-use zarrs_metadata::ChunkShape;
-use zarrs_plugin::{ExtensionName, PluginCreateError};
+use zarrs_metadata::{ChunkShape, Configuration};
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::{CreateFrom, delegate};
-use crate::util::product;
+use crate::dtype::typed;
+use crate::util::{CodecMetadata, product};
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -35,20 +37,39 @@ macro_rules! guards {
         where
             $codec: CreateFrom<M>,
         {
-            guard(<$codec>::create_from(metadata)?, $decode)
+            guard(<$codec>::create_from(metadata)?, $decode, None)
         }
     )*};
 }
 
 guards! {
-    pcodec: PcodecCodec, Decode::Pcodec;
     vlen_bytes: VlenBytesCodec, Decode::Checked(check_vlen);
     vlen_utf8: VlenUtf8Codec, Decode::Checked(check_vlen);
 }
 
-fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
+/// zarrs' codec does not know the newer name of `delta_spec: "none"`, and states all defaults.
+pub(crate) fn pcodec<M: CodecMetadata>(metadata: &M) -> Result<Codec, PluginCreateError> {
+    let stated = metadata.fields();
+    let mut fields = serde_json::Map::from(stated.clone());
+    if let Some(spec) = fields.get_mut("delta_spec").filter(|spec| *spec == "no_op") {
+        *spec = "none".into();
+    }
+    let parsed: PcodecCodecConfiguration = typed("numcodecs.pcodec", &fields.into())?;
+    let codec = Arc::new(PcodecCodec::new_with_configuration(&parsed)?);
+    guard(Codec::ArrayToBytes(codec), Decode::Pcodec, Some(stated))
+}
+
+fn guard(
+    codec: Codec,
+    decode: Decode,
+    stated: Option<Configuration>,
+) -> Result<Codec, PluginCreateError> {
     match codec {
-        Codec::ArrayToBytes(codec) => Ok(Codec::ArrayToBytes(Arc::new(Guard { codec, decode }))),
+        Codec::ArrayToBytes(codec) => Ok(Codec::ArrayToBytes(Arc::new(Guard {
+            codec,
+            decode,
+            stated,
+        }))),
         _ => Err("expected an array->bytes codec".into()),
     }
 }
@@ -113,6 +134,15 @@ fn check_vlen(encoded: &[u8], elements: usize) -> Result<(), String> {
 struct Guard {
     codec: Arc<dyn ArrayToBytesCodecTraits>,
     decode: Decode,
+    /// The configuration as it was parsed, if the codec does not keep it.
+    stated: Option<Configuration>,
+}
+
+impl Guard {
+    fn stated(&self, version: ZarrVersion, options: CodecMetadataOptions) -> Option<Configuration> {
+        let own = || self.codec.configuration(version, &options);
+        self.stated.clone().or_else(own)
+    }
 }
 
 delegate!(Guard);

@@ -1,34 +1,29 @@
 //! Bytes->bytes codecs of zarrs, with their output bounded by what the metadata says that a chunk
 //! decodes to, and decoded whole, so that a partial read verifies checksums too.
 
-use std::borrow::Cow;
-use std::io::Read;
 use std::sync::Arc;
 
-use bzip2::read::MultiBzDecoder;
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use zarrs::array::codec::{
-    Adler32Codec, BloscCodec, Bz2Codec, Crc32cCodec, Fletcher32Codec, GzipCodec, ZlibCodec,
-};
+use flate2::read::MultiGzDecoder;
+use zarrs::array::codec::{BloscCodec, Crc32cCodec, GzipCodec};
 use zarrs_codec::{
-    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError, CodecOptions,
-    RecommendedConcurrency,
+    ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
+    CodecMetadataOptions, CodecOptions, RecommendedConcurrency,
 };
-use zarrs_plugin::{ExtensionName, PluginCreateError};
+use zarrs_metadata::Configuration;
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::{CreateFrom, delegate};
+use crate::bounded;
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
 enum Decode {
     /// Through a reader that stops when told.
-    Stream(fn(&[u8], u64) -> std::io::Result<Vec<u8>>),
+    Gzip,
     /// By zarrs, after a check of the length that a Blosc header states.
     Blosc,
     /// By zarrs: the output is never larger than the input.
     Checksum,
-    /// Here, and encoded here: zarrs leaves an odd last byte out of the checksum.
-    Fletcher32,
 }
 
 macro_rules! guards {
@@ -43,13 +38,9 @@ macro_rules! guards {
 }
 
 guards! {
-    gzip: GzipCodec, Decode::Stream(|input, bound| read(MultiGzDecoder::new(input), bound));
-    zlib: ZlibCodec, Decode::Stream(|input, bound| read(ZlibDecoder::new(input), bound));
-    bz2: Bz2Codec, Decode::Stream(|input, bound| read(MultiBzDecoder::new(input), bound));
+    gzip: GzipCodec, Decode::Gzip;
     blosc: BloscCodec, Decode::Blosc;
     crc32c: Crc32cCodec, Decode::Checksum;
-    adler32: Adler32Codec, Decode::Checksum;
-    fletcher32: Fletcher32Codec, Decode::Fletcher32;
 }
 
 fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
@@ -59,13 +50,6 @@ fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {
     }
 }
 
-/// Read at most one byte more than `bound`, so that the caller sees an excess.
-fn read(reader: impl Read, bound: u64) -> std::io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    reader.take(bound.saturating_add(1)).read_to_end(&mut out)?;
-    Ok(out)
-}
-
 #[derive(Debug)]
 struct Guard {
     codec: Arc<dyn BytesToBytesCodecTraits>,
@@ -73,15 +57,8 @@ struct Guard {
 }
 
 impl Guard {
-    fn excess(&self, length: u64, bound: u64) -> Result<(), CodecError> {
-        if length <= bound {
-            return Ok(());
-        }
-        Err(CodecError::Other(format!(
-            "{}: the chunk decodes to more than the {bound} bytes that its metadata allows; it is \
-             corrupt",
-            self.codec.name_v3().unwrap_or_default(),
-        )))
+    fn stated(&self, version: ZarrVersion, options: CodecMetadataOptions) -> Option<Configuration> {
+        self.codec.configuration(version, &options)
     }
 }
 
@@ -111,12 +88,6 @@ impl BytesToBytesCodecTraits for Guard {
         decoded_value: ArrayBytesRaw<'a>,
         options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        if let Decode::Fletcher32 = self.decode {
-            let checksum = fletcher32_of(&decoded_value).to_le_bytes();
-            let mut encoded = decoded_value.into_owned();
-            encoded.extend(checksum);
-            return Ok(encoded.into());
-        }
         self.codec.encode(decoded_value, options)
     }
 
@@ -126,16 +97,16 @@ impl BytesToBytesCodecTraits for Guard {
         decoded_representation: &BytesRepresentation,
         options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let bound = decoded_representation.size().unwrap_or(u64::MAX);
+        let name = self.codec.name_v3().unwrap_or_default();
         match self.decode {
-            Decode::Stream(decode) => {
-                let out = decode(&encoded_value, bound)?;
-                self.excess(out.len() as u64, bound)?;
-                return Ok(out.into());
+            Decode::Gzip => {
+                let reader = MultiGzDecoder::new(&*encoded_value);
+                return Ok(bounded::read(&name, reader, decoded_representation)?.into());
             }
-            Decode::Blosc => self.excess(blosc_length(&encoded_value)?, bound)?,
+            Decode::Blosc => {
+                bounded::check(&name, blosc_length(&encoded_value)?, decoded_representation)?;
+            }
             Decode::Checksum => {}
-            Decode::Fletcher32 => return check_fletcher32(encoded_value, options),
         }
         self.codec
             .decode(encoded_value, decoded_representation, options)
@@ -156,42 +127,6 @@ fn blosc_length(encoded: &[u8]) -> Result<u64, CodecError> {
             ))
         })?;
     Ok(u32::from_le_bytes(*length).into())
-}
-
-fn check_fletcher32<'a>(
-    encoded: ArrayBytesRaw<'a>,
-    options: &CodecOptions,
-) -> Result<ArrayBytesRaw<'a>, CodecError> {
-    let Some((data, checksum)) = encoded.split_last_chunk() else {
-        return Err(CodecError::Other(format!(
-            "numcodecs.fletcher32: {} bytes do not hold a checksum",
-            encoded.len()
-        )));
-    };
-    if options.validate_checksums() && fletcher32_of(data).to_le_bytes() != *checksum {
-        return Err(CodecError::InvalidChecksum);
-    }
-    let length = data.len();
-    Ok(match encoded {
-        Cow::Borrowed(encoded) => encoded[..length].into(),
-        Cow::Owned(mut encoded) => {
-            encoded.truncate(length);
-            encoded.into()
-        }
-    })
-}
-
-/// The Fletcher-32 checksum as HDF5 and numcodecs have it: sums modulo 65535 of big-endian words,
-/// an odd last byte being the high one, where only an empty sum is zero.
-fn fletcher32_of(data: &[u8]) -> u32 {
-    let fold = |sum: u32| sum.checked_sub(1).map_or(0, |sum| sum % 0xffff + 1);
-    let (mut sum, mut sums) = (0, 0);
-    for word in data.chunks(2) {
-        let word = [word[0], word.get(1).copied().unwrap_or(0)];
-        sum = fold(sum + u32::from(u16::from_be_bytes(word)));
-        sums = fold(sums + sum);
-    }
-    sums << 16 | sum
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl<T: CodecTraitsV3> CreateFrom<MetadataV3> for T {
     }
 }
 
-/// A guard `$guard` over `codec` that goes by its name and configuration.
+/// A guard `$guard` over `codec` that goes by its name, with the configuration that `stated` returns.
 macro_rules! delegate {
     ($guard:ty) => {
         impl zarrs_plugin::ExtensionName for $guard {
@@ -55,7 +55,7 @@ macro_rules! delegate {
                 version: zarrs_plugin::ZarrVersion,
                 options: &zarrs_codec::CodecMetadataOptions,
             ) -> Option<zarrs_metadata::Configuration> {
-                self.codec.configuration(version, options)
+                self.stated(version, *options)
             }
 
             $crate::util::codec_traits!(whole);

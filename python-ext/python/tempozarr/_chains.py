@@ -29,6 +29,7 @@ _ORDER = (
     "it), then compressors and checksums (bytes to bytes)"
 )
 _NUMCODECS = "numcodecs."
+_TYPE_SETTINGS = {"dtype", "astype", "encode_dtype", "decode_dtype"}
 _SHARDING = "sharding_indexed"
 # What zarr-python raises for a codec or array that it cannot make.
 _REFUSALS = (KeyError, TypeError, ValueError)
@@ -272,9 +273,10 @@ def _complete(codec: Json) -> Json:
 
 def _from_v2(stage: Json, dtype: np.dtype[Any]) -> Json:
     name = stage.pop("id")
-    if name in {"delta", "astype"} and dtype.byteorder == ">":
+    if dtype.byteorder == ">":
         # v3 data is native, and so are its filters.
-        stage = {k: np.dtype(v).newbyteorder("<").str for k, v in stage.items()}
+        types = {k: np.dtype(v) for k, v in stage.items() if v and k in _TYPE_SETTINGS}
+        stage |= {k: v.newbyteorder("<").str for k, v in types.items()}
     if name == "blosc" and stage.get("shuffle") in {*_BLOSC_SHUFFLES, -1, None}:
         shuffle = _BLOSC_SHUFFLES.get(stage.pop("shuffle", -1))
         stage |= {"shuffle": shuffle} if shuffle else {}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tempozarr.schema import ArraySchema
 
-_ROUNDING = {"bitround", "fixedscaleoffset", "quantize"}
+_ROUNDING = {"bitround", "cast_value", "fixedscaleoffset", "quantize", "scale_offset", "zfpy"}
 
 
 def first_difference(ours: NDArray[Any], theirs: NDArray[Any]) -> int | None:

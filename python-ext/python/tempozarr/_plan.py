@@ -34,7 +34,7 @@ _MAX_BLOCK = 64 * _KIB  # network file systems call their transfer size a block
 _SAMPLE_CHUNKS = 8
 # What a compressor is assumed to gain, beyond what a narrower type does; real books gain more.
 _ASSUMED_GAIN = 4.0
-_COMPRESSORS = {"zstd", "lz4", "blosc", "gzip", "zlib", "bz2", "pcodec"}
+_COMPRESSORS = {"zstd", "lz4", "blosc", "gzip", "zlib", "bz2", "lzma", "pcodec"}
 
 
 @dataclass(frozen=True)
