@@ -590,3 +590,25 @@ def test_nothing_waits_for_a_failed_read(strict: None) -> None:
             array[::step]
     inner._store_dict[key] = good
     equal(array[...], np.ones(600, "i4"))
+
+
+def test_every_bit_flip_of_an_index(strict: None, ranged: None) -> None:
+    store = DictStore()
+    codec = zarr.codecs.ShardingCodec(
+        chunk_shape=(16,),
+        codecs=[zarr.codecs.BytesCodec(), zstd],
+        index_codecs=[zarr.codecs.BytesCodec()],
+    )
+    options: Any = {"chunks": (128,), "serializer": codec, "compressors": None, "dtype": "i8"}
+    array = zarr.create_array(store, shape=(128,), **options)
+    array[...] = np.arange(128)
+    shard = store.objects["c/0"]
+    for bit in range(8 * 8 * 16):
+        flipped = bytearray(shard)
+        flipped[len(shard) - 128 + bit // 8] ^= 1 << bit % 8
+        store.objects["c/0"] = bytes(flipped)
+        store.requests.clear()
+        got = outcome(lambda: array[16:48])
+        assert isinstance(got, tempozarr.CodecError | np.ndarray), got
+        assert "c/0" in str(got) or got.shape == (32,)
+        assert sum(size for *_, size in store.requests) <= 3 * len(shard)
