@@ -609,6 +609,9 @@ def test_every_bit_flip_of_an_index(strict: None, ranged: None) -> None:
         store.objects["c/0"] = bytes(flipped)
         store.requests.clear()
         got = outcome(lambda: array[16:48])
-        assert isinstance(got, tempozarr.CodecError | np.ndarray), got
-        assert "c/0" in str(got) or got.shape == (32,)
+        if isinstance(got, np.ndarray):
+            assert got.shape == (32,)
+        else:
+            assert isinstance(got, tempozarr.CodecError)
+            assert "c/0" in str(got)
         assert sum(size for *_, size in store.requests) <= 3 * len(shard)
