@@ -82,6 +82,13 @@ pub struct Update<'a> {
     pub write_empty_chunks: bool,
 }
 
+impl Update<'_> {
+    /// Whether a chunk of that shape becomes another one, whatever it was.
+    pub fn replaces(&self, shape: &[NonZeroU64]) -> bool {
+        self.complete || self.transfer.covers(&whole(shape))
+    }
+}
+
 /// Where an update and the values before it meet.
 pub struct Merge<'a> {
     /// A box of the chunk.
@@ -448,8 +455,7 @@ impl Spec {
         options: &CodecOptions,
     ) -> Result<()> {
         let name = path.display().to_string();
-        let complete = update.complete || update.transfer.covers(&whole(shape));
-        let old = if complete {
+        let old = if update.replaces(shape) {
             None
         } else {
             Some(Source::open(self, path, shape)?).filter(Source::exists)

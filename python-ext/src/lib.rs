@@ -1,10 +1,10 @@
 //! Python bindings of tempozarr: the module `tempozarr._core`.
 //!
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
-//! - `array`: `Array`, an array of a local store; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks;
+//! - `array`: `Array`, an array of a local store; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
-//!   `store`: its file; `metadata`: from text to zarrs;
+//!   `store`: its file; `fetched`: its bytes, if Python fetched them; `metadata`: from text to zarrs;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
 //! - `kernels`: filters on whole arrays, and aliases of codec names;
@@ -24,6 +24,7 @@ mod cast;
 mod chunk;
 mod dtype;
 mod errors;
+mod fetched;
 mod kernels;
 mod memory;
 mod metadata;
@@ -31,6 +32,7 @@ mod pipeline;
 mod pool;
 mod rows;
 mod scatter;
+mod selected;
 mod selection;
 mod shard;
 mod source;
@@ -57,6 +59,8 @@ mod _core {
     use super::pool::set_threads;
     #[pymodule_export]
     use super::rows::read_rows;
+    #[pymodule_export]
+    use super::selected::Selected;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,4 +1,5 @@
-//! `ChunkPipeline`: codecs and a chunk shape, for zarr-python's own arrays.
+//! `ChunkPipeline`: codecs and a chunk shape, for zarr-python's own arrays. It reads and writes files;
+//! what other stores hold goes through `Selected`.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
@@ -16,15 +17,19 @@ use crate::errors::Error;
 use crate::memory::Memory;
 use crate::metadata;
 use crate::pool;
+use crate::selected::Selected;
 use crate::selection::{self, Axis, Transfer};
 use crate::source::Source;
 
 /// The codecs of a chunk: reads and writes selections of many chunks at once.
 #[pyclass(frozen, module = "tempozarr._core")]
 pub struct ChunkPipeline {
-    spec: Spec,
-    shape: Vec<NonZeroU64>,
-    descr: Py<PyArrayDescr>,
+    /// How chunks are stored.
+    pub spec: Spec,
+    /// Their shape.
+    pub shape: Vec<NonZeroU64>,
+    /// The type of their elements.
+    pub descr: Py<PyArrayDescr>,
 }
 
 /// A chunk's file and the transfer to do.
@@ -76,10 +81,13 @@ impl ChunkPipeline {
         let out = Memory::write(out, self.descr.bind(py))?;
         let tasks = chunks
             .into_iter()
-            .map(|(path, chunk, array)| self.task(path, &chunk, &array, &out, &drop_axes))
+            .map(|(path, chunk, array)| {
+                let transfer = self.transfer(&chunk, &array, &out.shape, &drop_axes)?;
+                Ok(Task { path, transfer })
+            })
             .collect::<PyResult<Vec<_>>>()?;
         let exists: Vec<_> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
-        let parallel = disjoint(&tasks, &out.shape);
+        let parallel = disjoint(tasks.iter().map(|task| &task.transfer), &out.shape);
         pool::run(py, tasks.len(), parallel, |i, options| {
             let task = &tasks[i];
             let source = Source::open(&self.spec, &task.path, &self.shape)?;
@@ -103,10 +111,8 @@ impl ChunkPipeline {
         let tasks = chunks
             .into_iter()
             .map(|(path, chunk, array, complete)| {
-                Ok((
-                    self.task(path, &chunk, &array, &value, &drop_axes)?,
-                    complete,
-                ))
+                let transfer = self.transfer(&chunk, &array, &value.shape, &drop_axes)?;
+                Ok((Task { path, transfer }, complete))
             })
             .collect::<PyResult<Vec<_>>>()?;
         // Two updates of one file must follow each other.
@@ -123,6 +129,24 @@ impl ChunkPipeline {
             self.spec.write(path, &self.shape, &update, options)
         })?;
         Ok(())
+    }
+
+    /// What `(name, chunk selection, selection of an array of that shape)` of many chunks mean, to
+    /// read or write bytes that Python gets from a store and puts there.
+    fn select(
+        slf: Py<Self>,
+        chunks: Vec<(String, Bound<'_, PyAny>, Bound<'_, PyAny>)>,
+        shape: Vec<usize>,
+        drop_axes: Vec<usize>,
+    ) -> PyResult<Selected> {
+        let tasks = chunks
+            .into_iter()
+            .map(|(name, chunk, array)| {
+                let transfer = slf.get().transfer(&chunk, &array, &shape, &drop_axes)?;
+                Ok((name, transfer))
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(Selected::new(slf, tasks, shape))
     }
 
     /// Decode a whole chunk: a new array of the chunk's shape, in C order.
@@ -177,39 +201,28 @@ impl ChunkPipeline {
 }
 
 impl ChunkPipeline {
-    fn task(
+    fn transfer(
         &self,
-        path: PathBuf,
         chunk: &Bound<'_, PyAny>,
         array: &Bound<'_, PyAny>,
-        memory: &Memory,
+        shape: &[usize],
         drop_axes: &[usize],
-    ) -> PyResult<Task> {
-        let lengths: Vec<u64> = memory.shape.iter().map(|&len| len as u64).collect();
-        let transfer = selection::transfer(
-            chunk,
-            &self::lengths(&self.shape),
-            array,
-            &lengths,
-            drop_axes,
-        )?;
-        Ok(Task { path, transfer })
+    ) -> PyResult<Transfer> {
+        let shape: Vec<u64> = shape.iter().map(|&len| len as u64).collect();
+        selection::transfer(chunk, &lengths(&self.shape), array, &shape, drop_axes)
     }
 }
 
-/// Whether no element of an array of that shape is named by two tasks.
+/// Whether no element of an array of that shape is named by two transfers.
 ///
 /// The selections of zarr-python form a grid. That is what is checked: in each dimension the
-/// different selections share no index, and no two tasks combine the same ones.
-fn disjoint(tasks: &[Task], shape: &[usize]) -> bool {
-    let axes: Vec<_> = tasks
-        .iter()
-        .map(|task| task.transfer.array_axes())
-        .collect();
+/// different selections share no index, and no two transfers combine the same ones.
+pub fn disjoint<'a>(transfers: impl Iterator<Item = &'a Transfer>, shape: &[usize]) -> bool {
+    let axes: Vec<_> = transfers.map(Transfer::array_axes).collect();
     if axes.iter().any(|axes| axes.len() != shape.len()) {
-        return tasks.len() < 2;
+        return axes.len() < 2;
     }
-    let mut tuples = vec![Vec::with_capacity(shape.len()); tasks.len()];
+    let mut tuples = vec![Vec::with_capacity(shape.len()); axes.len()];
     for d in 0..shape.len() {
         let mut numbers: HashMap<&Axis, usize> = HashMap::new();
         for (tuple, axes) in tuples.iter_mut().zip(&axes) {

@@ -187,7 +187,10 @@ impl Sharding {
     }
 
     /// Bytes of the encoded index.
-    fn index_len(&self, name: &str, grid: &[u64]) -> Result<usize> {
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`, if that depends on the index.
+    pub fn index_len(&self, name: &str, grid: &[u64]) -> Result<usize> {
         let size = self.index_codecs.encoded_representation(
             &Self::index_shape(grid),
             &data_type::uint64(),
@@ -252,6 +255,23 @@ impl Sharding {
         };
         let start = if self.index_first { 0 } else { rest };
         Ok(start..start + len)
+    }
+
+    /// What to take for the size of a shard of which that is not known: more than one has in which
+    /// subchunks follow each other.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with `name`, if there is no such number.
+    pub fn size_limit(&self, name: &str, grid: &[u64], item: usize) -> Result<u64> {
+        const SLACK: u64 = 4096;
+        let subchunk: Vec<_> = self.subchunk.iter().map(|len| 0..len.get()).collect();
+        let subchunk = size(&subchunk, item)? as u64;
+        let subchunks = encoded_len(grid)? as u64;
+        (subchunk.saturating_mul(2).saturating_add(SLACK))
+            .checked_mul(subchunks)
+            .and_then(|size| size.checked_add(self.index_len(name, grid).ok()? as u64))
+            .filter(|&size| i64::try_from(size).is_ok())
+            .ok_or_else(|| Error::memory("more than 2^63"))
     }
 
     /// Offset and length of each subchunk, in C order.
@@ -335,6 +355,26 @@ pub fn range_of(name: &str, entry: [u64; 2], size: u64) -> Result<Option<Range<u
              bytes"
         ))),
     }
+}
+
+/// Fewer and larger ranges that hold `ranges`, in ascending order: those that overlap become one,
+/// and those that lie up to `gap` bytes apart if that has no more than `limit` bytes.
+pub fn coalesced(mut ranges: Vec<Range<u64>>, gap: u64, limit: u64) -> Vec<Range<u64>> {
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_by_key(|range| (range.start, range.end));
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        if let Some(last) = merged.last_mut() {
+            let end = last.end.max(range.end);
+            let is_near = range.start.saturating_sub(last.end) <= gap && end - last.start <= limit;
+            if range.start < last.end || is_near {
+                last.end = end;
+                continue;
+            }
+        }
+        merged.push(range);
+    }
+    merged
 }
 
 /// The place in the index of a subchunk.

@@ -1,4 +1,5 @@
-//! One chunk that is being read: from its file, or the cache, into the caller's memory.
+//! One chunk that is being read: from its file, what was fetched, or the cache, into the caller's
+//! memory.
 
 use std::borrow::Cow;
 use std::num::NonZeroU64;
@@ -61,14 +62,24 @@ impl<'a> Source<'a> {
     pub fn open(spec: &'a Spec, path: &Path, shape: &'a [NonZeroU64]) -> Result<Self> {
         let name = path.display().to_string();
         let file = ChunkFile::open(path).map_err(|error| store_error(&name, &error))?;
-        Ok(Self {
+        Ok(Self::new(spec, name, file.map(Arc::new), shape))
+    }
+
+    /// The chunk whose bytes are in `file`; without one, every element has the fill value.
+    pub fn new(
+        spec: &'a Spec,
+        name: String,
+        file: Option<Arc<ChunkFile>>,
+        shape: &'a [NonZeroU64],
+    ) -> Self {
+        Self {
             spec,
-            file: file.map(Arc::new),
+            file,
             name,
             shape,
             decoder: OnceLock::new(),
             kept: None,
-        })
+        }
     }
 
     /// Keep and count with that.
@@ -115,7 +126,7 @@ impl<'a> Source<'a> {
             && let Some(grid) = sharding.grid(self.shape)
         {
             let fused = spec.fused(&sharding.codecs, &sharding.subchunk);
-            if fused.is_some() || self.shares(&transfers) {
+            if fused.is_some() || self.shares(&transfers) || file.is_partial() {
                 // SAFETY: forwarded.
                 return unsafe {
                     self.read_subchunks(sharding, &grid, fused.as_ref(), &transfers, out, options)
@@ -483,10 +494,8 @@ impl<'a> Source<'a> {
     /// [`Error::Store`].
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let file = self.file()?;
-        let mut bytes = Vec::new();
-        file.read_into(0..file.size(), &mut bytes)
-            .map_err(|error| store_error(&self.name, &error))?;
-        Ok(bytes)
+        file.read(0..file.size())
+            .map_err(|error| store_error(&self.name, &error))
     }
 
     fn file(&self) -> Result<&Arc<ChunkFile>> {

@@ -1,4 +1,5 @@
-//! Files: reads that are checked against the file's size, and writes that are seen whole or not.
+//! Where encoded bytes are: files, whose reads are checked against their size and whose writes are
+//! seen whole or not, and what others fetched.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -11,18 +12,30 @@ use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOpt
 use zarrs_storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
 use zarrs_storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey};
 
+use crate::fetched::Fetched;
 use crate::stats::Counter;
 
-/// One open file that is read by ranges.
+/// The encoded bytes of a chunk, which are read by ranges.
 ///
-/// Stored bytes say which ranges to read, so every range is checked against the file's size
-/// before anything is allocated for it.
+/// Stored bytes say which ranges to read, so every range is checked against the size before
+/// anything is allocated for it.
 #[derive(Debug)]
 pub struct ChunkFile {
-    file: File,
+    bytes: Place,
     size: u64,
     stamp: Stamp,
     read: Counter,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Place {
+    /// In an open file.
+    File(File),
+    /// In memory, all of them.
+    Memory(Fetched),
+    /// In memory, some of them: pieces and where they begin, in ascending order.
+    Pieces(Vec<(u64, Fetched)>),
 }
 
 /// What tells a file from the one that replaces it: its size, identity and times.
@@ -41,11 +54,37 @@ impl ChunkFile {
             return Ok(None);
         }
         Ok(Some(Self {
-            file,
+            bytes: Place::File(file),
             size: metadata.len(),
             stamp: stamp(&metadata),
             read: Counter::default(),
         }))
+    }
+
+    /// All bytes of an object that was fetched.
+    pub fn fetched(bytes: Fetched) -> Self {
+        let size = bytes.len() as u64;
+        Self::in_memory(Place::Memory(bytes), size)
+    }
+
+    /// Pieces of an object of up to `size` bytes, and where they begin.
+    pub fn pieces(mut pieces: Vec<(u64, Fetched)>, size: u64) -> Self {
+        pieces.sort_by_key(|(start, _)| *start);
+        Self::in_memory(Place::Pieces(pieces), size)
+    }
+
+    fn in_memory(bytes: Place, size: u64) -> Self {
+        Self {
+            bytes,
+            size,
+            stamp: Stamp::default(),
+            read: Counter::default(),
+        }
+    }
+
+    /// Whether only those bytes are there that the subchunks of a selection need.
+    pub fn is_partial(&self) -> bool {
+        matches!(self.bytes, Place::Pieces(_))
     }
 
     /// What tells this file from one that replaces it.
@@ -63,13 +102,18 @@ impl ChunkFile {
         self.size
     }
 
-    /// The bytes of `range`, which lies in the file, in `buffer`, which may hold more.
+    /// The bytes of `range`, which lies inside: in `buffer`, which may hold more, or where they are.
     pub fn read_into<'a>(
-        &self,
+        &'a self,
         range: Range<u64>,
         buffer: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]> {
         let size = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        if let Some((piece, start)) = self.piece(&range)?
+            && let Some(bytes) = piece.as_slice()
+        {
+            return Ok(&bytes[start..start + size]);
+        }
         if buffer.len() < size {
             buffer.try_reserve_exact(size - buffer.len())?;
             buffer.resize(size, 0);
@@ -78,27 +122,63 @@ impl ChunkFile {
         Ok(&buffer[..size])
     }
 
+    /// The bytes of `range`, which lies inside.
+    pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length)?;
+        bytes.resize(length, 0);
+        self.read_exact(&mut bytes, range.start)?;
+        Ok(bytes)
+    }
+
     /// The bytes of `range`.
     fn read_range(&self, range: ByteRange) -> Result<Vec<u8>, CodecError> {
         let range =
             within(range, self.size).ok_or_else(|| InvalidByteRangeError::new(range, self.size))?;
-        let length = usize::try_from(range.end - range.start)
-            .map_err(|_| CodecError::from("byte range exceeds the address space"))?;
-        let mut bytes = Vec::new();
         // A storage error, unlike the input/output errors of decompressors.
         let failed = |error: io::Error| StorageError::from(Arc::new(error));
-        bytes
-            .try_reserve_exact(length)
-            .map_err(|error| failed(error.into()))?;
-        bytes.resize(length, 0);
-        self.read_exact(&mut bytes, range.start).map_err(failed)?;
-        Ok(bytes)
+        Ok(self.read(range).map_err(failed)?)
     }
 
     /// By position: threads share the file, and it has one cursor.
     fn read_exact(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.read.add(bytes.len() as u64);
-        read_exact_at(&self.file, bytes, offset)
+        if let Place::File(file) = &self.bytes {
+            return read_exact_at(file, bytes, offset);
+        }
+        if let Some((piece, start)) = self.piece(&(offset..offset + bytes.len() as u64))? {
+            piece.copy(start, bytes);
+        }
+        Ok(())
+    }
+
+    /// The fetched bytes that hold `range`, and where in them it begins; none for an empty one, and
+    /// for a file.
+    fn piece(&self, range: &Range<u64>) -> io::Result<Option<(&Fetched, usize)>> {
+        let held = |start: u64, piece: &Fetched| {
+            start <= range.start && range.end <= start.saturating_add(piece.len() as u64)
+        };
+        let found = match &self.bytes {
+            Place::File(_) => return Ok(None),
+            _ if range.is_empty() => return Ok(None),
+            Place::Memory(bytes) => held(0, bytes).then_some((0, bytes)),
+            Place::Pieces(pieces) => {
+                let before = pieces.partition_point(|(start, _)| *start <= range.start);
+                let mut before = pieces[..before].iter().rev();
+                before
+                    .find(|(start, piece)| held(*start, piece))
+                    .map(|(start, piece)| (*start, piece))
+            }
+        };
+        let (start, piece) = found.ok_or_else(|| {
+            let Range { start, end } = range;
+            io::Error::new(
+                ErrorKind::UnexpectedEof,
+                format!("bytes {start} to {end} were not fetched"),
+            )
+        })?;
+        Ok(Some((piece, (range.start - start) as usize)))
     }
 }
 

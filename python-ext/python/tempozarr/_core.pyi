@@ -126,11 +126,61 @@ class ChunkPipeline:
     ) -> None:
         """Write `(file, chunk_selection, value_selection, is_complete_chunk)` from `value`."""
 
+    def select(
+        self,
+        chunks: Sequence[tuple[str, Any, Any]],
+        shape: tuple[int, ...],
+        drop_axes: tuple[int, ...],
+    ) -> Selected:
+        """Prepare `(name, chunk_selection, selection of an array of that shape)` of chunks."""
+
     def decode(self, data: bytes | bytearray | memoryview) -> NDArray[Any]:
         """Decode one whole chunk."""
 
     def encode(self, chunk: NDArray[Any]) -> bytes:
         """Encode one whole chunk."""
+
+@final
+class Selected:
+    """What is selected of chunks whose bytes Python fetches and stores. Errors name the chunk."""
+
+    def indexes(self, gap: int) -> list[tuple[bool, int] | None]:
+        """What to fetch first of each chunk: an index, `(is at the end, bytes)`, or all of it.
+
+        All of it (None) if it has up to `gap` bytes, is not sharded, or most of it is selected.
+        """
+
+    def ranges(
+        self, number: int, index: NDArray[np.uint8], gap: int, limit: int
+    ) -> list[tuple[int, int]] | None:
+        """Which bytes of a shard to fetch next, `(start, end)`; None for all of it.
+
+        What lies up to `gap` bytes apart is one range, of up to `limit` bytes.
+        """
+
+    def read(
+        self,
+        chunks: Sequence[
+            tuple[int, NDArray[np.uint8] | None, list[tuple[int, NDArray[np.uint8]]] | None]
+        ],
+        out: NDArray[Any],
+    ) -> None:
+        """Read `(number, bytes, pieces)` into `out`.
+
+        `bytes` is None for a chunk that does not exist; with `(start, bytes)` pieces of a shard,
+        it is the index.
+        """
+
+    def merges(self, number: int, is_complete: bool) -> bool:
+        """Whether a write needs the bytes that are there."""
+
+    def write(
+        self,
+        chunks: Sequence[tuple[int, bool, NDArray[np.uint8] | None]],
+        value: NDArray[Any],
+        write_empty_chunks: bool,
+    ) -> list[NDArray[np.uint8] | None]:
+        """Encode chunks `(number, is_complete_chunk, bytes before)`; None is not to be stored."""
 
 def read_rows(
     jobs: Sequence[

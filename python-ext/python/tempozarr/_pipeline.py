@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -19,14 +20,14 @@ from zarr.codecs.numcodecs import Delta
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.storage import LocalStore, StorePath
 
-from tempozarr import _core
+from tempozarr import _core, _stores
 from tempozarr._aliases import aliases
 from tempozarr._chains import lossy_warning
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, TempozarrError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from zarr.core.array_spec import ArraySpec
@@ -46,11 +47,12 @@ class _FallbackError(Exception):
 
 @dataclass(frozen=True)
 class CodecPipeline(BatchedCodecPipeline):
-    """Codec pipeline for zarr-python that reads and writes local stores in Rust.
+    """Codec pipeline for zarr-python that decodes and encodes in Rust.
 
-    `tempozarr.enable` selects it. Whatever Rust cannot do goes to zarr-python's own
-    `BatchedCodecPipeline`, from which this class inherits: other stores, codecs implemented only
-    in Python, variable-length and structured data types, GPU buffers, unknown selections.
+    `tempozarr.enable` selects it. Files of a `LocalStore` are read and written in Rust too; bytes
+    of other stores are fetched and stored through these. Whatever Rust cannot do goes to
+    zarr-python's own `BatchedCodecPipeline`, from which this class inherits: codecs implemented
+    only in Python, variable-length and structured data types, GPU buffers, unknown selections.
     `tempozarr.pipeline_stats` counts which way the calls went; in strict mode, Python's way is an
     error.
     """
@@ -102,7 +104,7 @@ class CodecPipeline(BatchedCodecPipeline):
         Raises
         ------
         CodecError, StoreError
-            If a value does not encode, or a file cannot be read or written.
+            If a value does not encode, or a chunk cannot be read or written.
         TempozarrError
             In strict mode, if Rust cannot do it.
         """
@@ -125,8 +127,15 @@ class CodecPipeline(BatchedCodecPipeline):
         groups = self._groups(batch)
         array = _numpy(out)
         # Rust fills memory in native byte order.
-        native = array if _is_native(array) else array.astype(array.dtype.newbyteorder("="))
+        native = _native(array)
         present = [False] * len(batch)
+        if files is None:
+            chunks, order = self._select(batch, groups, native, drop_axes)
+            for i, found in zip(order, await _stores.read(chunks, native), strict=True):
+                present[i] = found
+            if native is not array:
+                array[...] = native
+            return present
 
         def run() -> None:
             size_pool()
@@ -145,11 +154,17 @@ class CodecPipeline(BatchedCodecPipeline):
         files = _files(batch, write=True)
         groups = self._groups(batch)
         array = _numpy(value)
+        if files is None:
+            native = _native(array)
+            selected, _ = self._select(batch, groups, native, drop_axes)
+            _warn_if_lossy(self)
+            await _stores.write(selected, native)
+            return
         _warn_if_lossy(self)
 
         def run() -> None:
             size_pool()
-            native = array if _is_native(array) else array.astype(array.dtype.newbyteorder("="))
+            native = _native(array)
             for prepared, members in groups:
                 _check_dtype(prepared, native)
                 chunks = [
@@ -160,6 +175,27 @@ class CodecPipeline(BatchedCodecPipeline):
                 prepared.write(chunks, native, drop_axes, keep_empty)
 
         await _in_thread(run)
+
+    def _select(
+        self,
+        batch: list[Chunk],
+        groups: list[tuple[_core.ChunkPipeline, list[int]]],
+        array: NDArray[Any],
+        drop_axes: tuple[int, ...],
+    ) -> tuple[list[_stores.Chunk], list[int]]:
+        """Chunks for `_stores`, and which ones of the batch these are."""
+        size_pool()
+        chunks, order = [], []
+        for prepared, members in groups:
+            _check_dtype(prepared, array)
+            some = [(str(batch[i][0]), _plain(batch[i][2]), _plain(batch[i][3])) for i in members]
+            with _knowing_selections():
+                selected = prepared.select(some, array.shape, drop_axes)
+            for number, i in enumerate(members):
+                path, spec, _, _, is_complete = batch[i]
+                chunks.append(_stores.Chunk(selected, number, path, spec, is_complete))
+            order += members
+        return chunks, order
 
     def _groups(self, batch: list[Chunk]) -> list[tuple[_core.ChunkPipeline, list[int]]]:
         """Prepared codecs, and which chunks of the batch they are for.
@@ -260,12 +296,13 @@ def _is_nested(batch: Sequence[Chunk]) -> bool:
     return not batch or not isinstance(batch[0][0], StorePath)
 
 
-def _files(batch: Sequence[Chunk], *, write: bool = False) -> list[str]:
+def _files(batch: Sequence[Chunk], *, write: bool = False) -> list[str] | None:
+    """Files of the chunks, if that is what the store has, and all that it does."""
     store = batch[0][0].store
-    if type(store) is not LocalStore:
-        raise _FallbackError(f"the store is a {type(store).__name__}, no LocalStore")
     if write and store.read_only:
         raise _FallbackError("the store is read-only")  # Python's way raises zarr's error
+    if type(store) is not LocalStore:
+        return None
     root = str(store.root.absolute())
     return [f"{root}/{getter.path}" for getter, *_ in batch]
 
@@ -277,8 +314,9 @@ def _numpy(buffer: NDBuffer) -> NDArray[Any]:
     return array
 
 
-def _is_native(array: NDArray[Any]) -> bool:
-    return array.dtype.isnative and array.flags.aligned
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    is_native = array.dtype.isnative and array.flags.aligned
+    return array if is_native else array.astype(array.dtype.newbyteorder("="))
 
 
 def _check_dtype(prepared: _core.ChunkPipeline, array: NDArray[Any]) -> None:
@@ -299,11 +337,17 @@ def _signed(item: Any) -> Any:
     return item
 
 
-async def _in_thread(run: Any) -> None:
+@contextmanager
+def _knowing_selections() -> Iterator[None]:
     try:
-        await asyncio.to_thread(run)
+        yield
     except _core.Unsupported as e:
         raise _FallbackError(f"Rust does not know the selection: {e}") from None
+
+
+async def _in_thread(run: Any) -> None:
+    with _knowing_selections():
+        await asyncio.to_thread(run)
 
 
 _lock = threading.Lock()
