@@ -44,6 +44,7 @@ use crate::dtype::{
     NumericType, check_byte_order, check_width, configuration_for, parse_field, typed,
 };
 use crate::elements::fixed;
+use crate::fill;
 use crate::partial::{PartialCodec, partial_coders};
 use crate::scalar::{Operation, Scalar, apply, round};
 use crate::util::{array_on_one_thread, codec_traits, named};
@@ -162,9 +163,7 @@ impl ArrayToArrayCodecTraits for FixedScaleOffsetCodec {
         decoded_fill_value: &FillValue,
     ) -> Result<FillValue, CodecError> {
         self.check(decoded_data_type)?;
-        let bytes = decoded_fill_value.as_ne_bytes();
-        let encoded = cast_bytes(bytes, self.dtype, self.astype, Overflow::Clamp);
-        Ok(FillValue::new(encoded.map_err(|error| error.to_string())?))
+        fill::cast(decoded_fill_value, self.dtype, self.astype)
     }
 
     fn encode<'a>(

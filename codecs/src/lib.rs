@@ -57,6 +57,7 @@ pub mod delta;
 pub mod dtype;
 mod elements;
 pub mod endian;
+mod fill;
 pub mod fixedscaleoffset;
 pub mod fused;
 mod guard;

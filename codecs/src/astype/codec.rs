@@ -16,6 +16,7 @@ use crate::dtype::{
     NumericType, check_byte_order, check_width, configuration_for, parse_field, typed,
 };
 use crate::elements::fixed;
+use crate::fill;
 use crate::partial::{PartialCodec, partial_coders};
 use crate::util::{self, array_on_one_thread, codec_traits, named};
 
@@ -125,17 +126,13 @@ impl ArrayToArrayCodecTraits for AsTypeCodec {
         Ok(self.encode_dtype.data_type())
     }
 
-    /// The fill value cast, or what of it the stored type can hold: an array opens although its
-    /// fill value (NaN into an integer, say) cannot be stored.
     fn encoded_fill_value(
         &self,
         decoded_data_type: &DataType,
         decoded_fill_value: &FillValue,
     ) -> Result<FillValue, CodecError> {
         let decoded = self.decoded_type(decoded_data_type)?;
-        let bytes = decoded_fill_value.as_ne_bytes();
-        let encoded = cast_bytes(bytes, decoded, self.encode_dtype, Overflow::Clamp);
-        Ok(FillValue::new(encoded.map_err(|error| error.to_string())?))
+        fill::cast(decoded_fill_value, decoded, self.encode_dtype)
     }
 
     fn encode<'a>(

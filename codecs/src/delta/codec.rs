@@ -20,6 +20,7 @@ use crate::dtype::{
     parse_field, typed,
 };
 use crate::elements::{fixed, with_elements_mut};
+use crate::fill;
 use crate::partial::{PartialCodec, partial_coders};
 use crate::util::{self, array_on_one_thread, codec_traits, named};
 
@@ -180,9 +181,7 @@ impl ArrayToArrayCodecTraits for DeltaCodec {
         decoded_fill_value: &FillValue,
     ) -> Result<FillValue, CodecError> {
         check_width(NAME, "dtype", self.dtype, decoded_data_type)?;
-        let bytes = decoded_fill_value.as_ne_bytes();
-        let encoded = cast_bytes(bytes, self.dtype, self.astype, Overflow::Clamp);
-        Ok(FillValue::new(encoded.map_err(|error| error.to_string())?))
+        fill::cast(decoded_fill_value, self.dtype, self.astype)
     }
 
     fn encode<'a>(
