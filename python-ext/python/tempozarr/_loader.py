@@ -37,7 +37,7 @@ _POOL_RUNS = 4  # at least, where the cache has room for them
 
 
 @dataclass(frozen=True)
-class LoaderStats:
+class LoaderStats(ReadStats):
     """What a loader has delivered and what it cost; `loader.stats()`.
 
     Attributes
@@ -56,13 +56,6 @@ class LoaderStats:
     windows: int
     elapsed: float
     waited: float
-    hits: int
-    misses: int
-    bytes_read: int
-    bytes_decoded: int
-    read_seconds: float
-    decode_seconds: float
-    copy_seconds: float
 
     @property
     def waited_for(self) -> dict[str, float]:
