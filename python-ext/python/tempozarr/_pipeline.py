@@ -227,7 +227,9 @@ class CodecPipeline(BatchedCodecPipeline):
         prepared = self._prepared.get(key)
         if prepared is None:
             try:
-                prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)))
+                # zarr-python 3.1 has no other order.
+                order = getattr(self.array_bytes_codec, "subchunk_write_order", "morton")
+                prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)), order)
             except _FallbackError as e:
                 prepared = str(e)
             except (MetadataError, TypeError) as e:
