@@ -38,11 +38,13 @@ KNOWN = ["a.py::new", "a.py::one[x]", "a.py::all"]
     ],
 )
 def test_differences(known: list[str], everything: bool, expected: list[str]) -> None:
+    """What fails with ours alone is what is listed, test by test."""
     found = differences(OUTCOMES, {"a.py::both"}, known, everything=everything)
     assert found == expected
 
 
 def test_every_known_difference_has_a_reason() -> None:
+    """And none is listed twice."""
     entries = json.loads((HERE / "known.json").read_text())
     for entry in entries:
         assert set(entry) == {"reason", "releases", "tests"}

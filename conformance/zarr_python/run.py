@@ -36,7 +36,7 @@ def fetch(release: str) -> Path:
     if not folder.exists():
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
         source = ["--no-deps", "--no-binary", "zarr", "--dest", str(BUILD), f"zarr=={release}"]
-        subprocess.run([*pip, *source], check=True)
+        subprocess.run([*pip, *source], check=True)  # noqa: S603
         with tarfile.open(BUILD / f"zarr-{release}.tar.gz") as archive:
             archive.extractall(BUILD / "unpacked", filter="data")
         (BUILD / "unpacked" / folder.name).rename(folder)
@@ -55,7 +55,7 @@ def run(folder: Path, name: str, arguments: list[str], pipeline: str | None) -> 
     options = ["-o", "addopts=", "-p", "recorder", "-p", "no:cacheprovider", "-q", "-rf"]
     log = BUILD / f"{name}.log"
     with log.open("w") as file:
-        subprocess.run(
+        subprocess.run(  # noqa: S603
             [sys.executable, "-m", "pytest", *options, *arguments],
             cwd=folder,
             env=environment,
@@ -107,8 +107,11 @@ def main() -> None:
         if missing := set(failed) - set(default):
             sys.exit(f"expected these to run with the default pipeline too: {sorted(missing)}")
 
-    entries = [entry for entry in json.loads((HERE / "known.json").read_text())
-               if release in entry["releases"]]
+    entries = [
+        entry
+        for entry in json.loads((HERE / "known.json").read_text())
+        if release in entry["releases"]
+    ]
     known = [test for entry in entries for test in entry["tests"]]
     fails_by_default = {test for test, outcome in default.items() if outcome == "failed"}
     wrong = differences(outcomes, fails_by_default, known, everything=not arguments)
