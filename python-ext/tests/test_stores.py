@@ -282,7 +282,7 @@ def test_cells_beyond_a_smaller_shape(tmp_path: Path, strict: None, kind: str, l
             array[...] = 1
             array[3:9, 2:5] = 2
             array.resize((24, 20))
-            found.append(array[...])
+            found.append(np.asarray(array[...]))
     equal(found[0], found[1])
     assert (found[0][9:12] != 7).any() == (
         "sharded" in layout or layout in {"index_first", "nested"}
@@ -581,11 +581,13 @@ def test_a_store_that_raises_errors(strict: None, ranged: None, count: int, shar
         store, name="a", shape=(8 * count,), chunks=(2,), shards=shards, dtype="i4"
     )
     array[...] = 1
-    reads = [lambda: array[...], lambda: array[1], lambda: array.__setitem__(1, 5)]
-    for run, what in [
-        *((r, "read") for r in reads),
+    runs: list[tuple[Callable[[], object], str]] = [
+        (lambda: array[...], "read"),
+        (lambda: array[1], "read"),
+        (lambda: array.__setitem__(1, 5), "read"),
         (lambda: array.__setitem__(..., 2), "written"),
-    ]:
+    ]
+    for run, what in runs:
         store.error = TimeoutError("no answer")
         note = rf"^no answer\nchunk .*/a/c/\d+ cannot be {what}"
         with pytest.raises(TimeoutError, match=note) as caught:
