@@ -16,6 +16,9 @@ PYTHONS = $(eval PYTHONS := $(foreach v,$(SUPPORTED),$(if $(shell $(FIND_PYTHON)
 # The one that demo and lint use: the newest, so that they meet the newest zarr-python.
 PYTHON = $(or $(lastword $(PYTHONS)),$(error No working Python among $(SUPPORTED)))
 
+# Those that zarr-python's own tests run on: they have the two releases of it that are pinned.
+ZARR_PYTHONS = $(sort 3.11 $(PYTHON))
+
 # Each has a conftest.py, so each is a run of its own.
 SUITES := python-ext/tests conformance
 # One of the peers that read what we write is zarrita.js, for which the tests need node 20 and npm:
@@ -80,6 +83,12 @@ ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
 endif
 
+.PHONY: test-zarr-python
+test-zarr-python: $$(foreach v,$$(ZARR_PYTHONS),.venv/zarr-python-py$$(v)/.tempozarr) ## Run zarr-python's own tests with our pipeline, on the oldest and the newest Python
+	@for v in $(ZARR_PYTHONS); do echo "== Python $$v"; \
+		.venv/zarr-python-py$$v/bin/python conformance/zarr_python/run.py $(ARGS); \
+	done
+
 .PHONY: test-torch
 test-torch: .venv/torch/.tempozarr ## Test tempozarr.torch, in an environment with PyTorch (a download of 2.7 GB)
 	.venv/torch/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . python-ext/tests_torch $(ARGS)
@@ -127,6 +136,13 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	rm -rf .venv/py$*
 	"$$($(FIND_PYTHON) $*)" -m venv .venv/py$*
 	.venv/py$*/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+.venv/zarr-python-py%/.ready: conformance/zarr_python/requirements.txt scripts/requirements.txt
+	@echo "Setting up .venv/zarr-python-py$*"
+	rm -rf .venv/zarr-python-py$*
+	"$$($(FIND_PYTHON) $*)" -m venv .venv/zarr-python-py$*
+	.venv/zarr-python-py$*/bin/python $(PIP_INSTALL) -r $<
 	touch $@
 
 .venv/torch/.ready: scripts/requirements-torch.txt

@@ -68,30 +68,38 @@ pub struct ScaleOffsetCodec {
 
 named!(ScaleOffsetCodec: ArrayToArray, v3: "scale_offset");
 
+/// Why an integer has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    Range,
+    Remainder,
+}
+
 /// What can be scaled.
 trait Scale: Sized {
     /// `(self - offset) * scale`, if the type holds it.
-    fn encode(self, offset: Self, scale: Self) -> Option<Self>;
+    fn encode(self, offset: Self, scale: Self) -> Result<Self, Misfit>;
 
     /// `self / scale + offset`, if the type holds it.
-    fn decode(self, offset: Self, scale: Self) -> Option<Self>;
+    fn decode(self, offset: Self, scale: Self) -> Result<Self, Misfit>;
 }
 
 macro_rules! scale_integers {
     ($($type:ty)*) => { $(
         impl Scale for $type {
-            fn encode(self, offset: Self, scale: Self) -> Option<Self> {
+            fn encode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
                 // 2^65 holds every difference, and the product may be too large for anything.
                 let difference = i128::from(self) - i128::from(offset);
-                difference.checked_mul(scale.into())?.try_into().ok()
+                let product = difference.checked_mul(scale.into()).ok_or(Misfit::Range)?;
+                product.try_into().map_err(|_| Misfit::Range)
             }
 
-            fn decode(self, offset: Self, scale: Self) -> Option<Self> {
+            fn decode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
                 let (encoded, scale) = (i128::from(self), i128::from(scale));
-                match encoded.checked_rem(scale) {
-                    Some(0) => (encoded / scale + i128::from(offset)).try_into().ok(),
-                    _ => None,
+                if encoded.checked_rem(scale) != Some(0) {
+                    return Err(Misfit::Remainder);
                 }
+                (encoded / scale + i128::from(offset)).try_into().map_err(|_| Misfit::Range)
             }
         }
     )* };
@@ -100,12 +108,12 @@ macro_rules! scale_integers {
 macro_rules! scale_floats {
     ($($type:ty)*) => { $(
         impl Scale for $type {
-            fn encode(self, offset: Self, scale: Self) -> Option<Self> {
-                Some((self - offset) * scale)
+            fn encode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
+                Ok((self - offset) * scale)
             }
 
-            fn decode(self, offset: Self, scale: Self) -> Option<Self> {
-                Some(self / scale + offset)
+            fn decode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
+                Ok(self / scale + offset)
             }
         }
     )* };
@@ -178,28 +186,31 @@ impl ScaleOffsetCodec {
                         Direction::Decode => element.decode(offset, scale),
                     };
                     match result {
-                        Some(result) => {
+                        Ok(result) => {
                             *element = result;
                             None
                         }
-                        None => Some((index, element.to_string())),
+                        Err(misfit) => Some((index, element.to_string(), misfit)),
                     }
                 })
             })
         }, bool => None);
-        match (failed, direction) {
-            (None, _) => Ok(bytes.into()),
-            (Some((index, value)), Direction::Encode) => Err(CodecError::Other(format!(
-                "{NAME}: element {index} ({value}) less offset times scale has no value as {}: \
-                 nothing was stored",
-                numeric.name()
-            ))),
-            (Some((index, value)), Direction::Decode) => Err(CodecError::Other(format!(
-                "{NAME}: cannot decode a chunk: element {index} ({value}) by scale and offset has \
-                 no value as {}",
-                numeric.name()
-            ))),
-        }
+        let Some((index, value, misfit)) = failed else {
+            return Ok(bytes.into());
+        };
+        let range = format!("is outside the range of dtype {}", numeric.name());
+        Err(CodecError::Other(match (direction, misfit) {
+            (Direction::Encode, _) => format!(
+                "{NAME}: element {index} ({value}) less offset times scale {range}: nothing was stored"
+            ),
+            (Direction::Decode, Misfit::Range) => format!(
+                "{NAME}: cannot decode a chunk: element {index} ({value}) by scale and offset {range}"
+            ),
+            (Direction::Decode, Misfit::Remainder) => format!(
+                "{NAME}: cannot decode a chunk: element {index} ({value}) by scale has a non-zero \
+                 remainder"
+            ),
+        }))
     }
 }
 
@@ -294,8 +305,8 @@ mod tests {
             assert_eq!(
                 store(values).unwrap_err(),
                 format!(
-                    "scale_offset: element 2 ({wrong}) less offset times scale has no value as \
-                     uint8: nothing was stored"
+                    "scale_offset: element 2 ({wrong}) less offset times scale is outside the \
+                     range of dtype uint8: nothing was stored"
                 )
             );
         }
@@ -303,10 +314,22 @@ mod tests {
         unsafe { array.store_encoded_chunk(&[0, 0], vec![4; 12].into()) }.unwrap();
         assert_eq!(
             bytes(&array, &chunk).unwrap_err(),
-            "scale_offset: cannot decode a chunk: element 0 (4) by scale and offset has no value as uint8"
+            "scale_offset: cannot decode a chunk: element 0 (4) by scale has a non-zero remainder"
         );
         let missing = ArraySubset::new_with_ranges(&[5..6, 1..3]);
         assert_eq!(bytes(&array, &missing).unwrap(), [7, 7]);
+    }
+
+    #[test]
+    fn stored_integers_that_leave_their_type_are_errors() {
+        let array = array("int8", 0, &json!({"offset": 100})).unwrap();
+        // SAFETY: it is a chunk of bytes.
+        unsafe { array.store_encoded_chunk(&[0, 0], vec![50; 12].into()) }.unwrap();
+        assert_eq!(
+            bytes(&array, &array.chunk_subset(&[0, 0]).unwrap()).unwrap_err(),
+            "scale_offset: cannot decode a chunk: element 0 (50) by scale and offset is outside the \
+             range of dtype int8"
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::metadata;
 use crate::pool;
 use crate::selected::Selected;
 use crate::selection::{self, Axis, Transfer};
+use crate::shard::SubchunkOrder;
 use crate::source::Source;
 
 /// The codecs of a chunk: reads and writes selections of many chunks at once.
@@ -45,7 +46,14 @@ struct Task {
 )]
 impl ChunkPipeline {
     #[new]
-    fn new(py: Python<'_>, metadata: &str) -> PyResult<Self> {
+    #[pyo3(signature = (metadata, subchunk_order = "lexicographic"))]
+    fn new(py: Python<'_>, metadata: &str, subchunk_order: &str) -> PyResult<Self> {
+        let order = SubchunkOrder::by_name(subchunk_order).ok_or_else(|| {
+            Error::Value(format!(
+                "expected lexicographic, colexicographic, morton or unordered subchunks, got \
+                 {subchunk_order}"
+            ))
+        })?;
         let (array, kind) = pool::compute(py, || metadata::create(().into(), "/", metadata))?;
         if !matches!(kind, Kind::Fixed(..)) {
             return Err(Error::Metadata(format!(
@@ -56,10 +64,15 @@ impl ChunkPipeline {
         }
         let origin = vec![0; array.dimensionality()];
         let shape = array.chunk_shape(&origin);
+        let descr = PyArrayDescr::new(py, kind.dtype())?.unbind();
+        let mut spec = Spec::new(&array, kind);
+        if let Some(sharding) = &mut spec.sharding {
+            sharding.order = order;
+        }
         Ok(Self {
             shape: shape.map_err(|error| Error::Metadata(error.to_string()))?,
-            descr: PyArrayDescr::new(py, kind.dtype())?.unbind(),
-            spec: Spec::new(&array, kind),
+            descr,
+            spec,
         })
     }
 

@@ -87,7 +87,7 @@ impl Selected {
             let expected = sharding.index_len(name, &grid)?;
             if encoded.len() != expected {
                 return Err(Error::Codec(format!(
-                    "chunk {name}: expected a shard index of {expected} bytes, got {} bytes in all",
+                    "chunk {name}: expected the {expected} bytes of its index, got {}",
                     encoded.len()
                 )));
             }

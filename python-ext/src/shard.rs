@@ -2,7 +2,7 @@
 //!
 //! zarrs reads shards well. It would write the subchunks in the order in which threads finish
 //! them, and trusts a stored index with how much to allocate when it updates a shard; so updating
-//! is done here, with the subchunks in C order: the same values give the same bytes.
+//! is done here, with the subchunks in an order that is chosen: the same values give the same bytes.
 
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -21,6 +21,68 @@ use crate::source::Source;
 
 /// The entry of a subchunk that is not stored.
 pub const MISSING: [u64; 2] = [u64::MAX; 2];
+
+/// How the subchunks of a shard follow each other; readers do not mind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SubchunkOrder {
+    /// The last dimension varies fastest.
+    #[default]
+    Lexicographic,
+    /// The first dimension varies fastest.
+    Colexicographic,
+    /// By the bits of the indices in turn, those of the first dimension first; from a dimension
+    /// only as many as its length takes.
+    Morton,
+}
+
+impl SubchunkOrder {
+    /// As zarr-python calls them; `unordered` is any.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "lexicographic" | "unordered" => Some(Self::Lexicographic),
+            "colexicographic" => Some(Self::Colexicographic),
+            "morton" => Some(Self::Morton),
+            _ => None,
+        }
+    }
+
+    /// The places in an index of that many subchunks per dimension, in this order.
+    fn places(self, grid: &[u64]) -> Result<Vec<usize>> {
+        let mut places: Vec<_> = (0..encoded_len(grid)?).collect();
+        // Of one dimension there is but one order.
+        if self == Self::Lexicographic || grid.iter().filter(|&&n| n > 1).count() < 2 {
+            return Ok(places);
+        }
+        let counts: Vec<_> = grid.iter().map(|&n| n as usize).collect();
+        places.sort_by_cached_key(|&place| {
+            let indices = unravel(place, &counts);
+            match self {
+                Self::Morton => morton(&indices, &counts),
+                _ => std::iter::zip(&indices, &counts)
+                    .rev()
+                    .fold(0, |key, (&i, &n)| key * n as u128 + i as u128),
+            }
+        });
+        Ok(places)
+    }
+}
+
+/// The Morton code of indices. It fits: a dimension takes less than one bit more than its length
+/// has, and those of one subchunk none.
+fn morton(indices: &[usize], counts: &[usize]) -> u128 {
+    let bits = |count: usize| usize::BITS - (count - 1).leading_zeros();
+    let mut code = 0;
+    let mut at = 0;
+    for bit in 0..usize::BITS {
+        for (&i, &count) in std::iter::zip(indices, counts) {
+            if bit < bits(count) {
+                code |= (i as u128 >> bit & 1) << at;
+                at += 1;
+            }
+        }
+    }
+    code
+}
 
 /// What an update makes of a subchunk.
 enum Subchunk {
@@ -42,6 +104,8 @@ pub struct Sharding {
     index_codecs: CodecChain,
     /// Whether the index is in front of the subchunks.
     pub index_first: bool,
+    /// How an update orders subchunks.
+    pub order: SubchunkOrder,
 }
 
 impl Sharding {
@@ -62,6 +126,7 @@ impl Sharding {
             index_codecs: CodecChain::from_metadata(&configuration.index_codecs).ok()?,
             index_first: configuration.index_location == ShardingIndexLocation::Start,
             subchunk: configuration.chunk_shape,
+            order: SubchunkOrder::default(),
         })
     }
 
@@ -100,8 +165,9 @@ impl Sharding {
         }
         let mut shard = self.head(name, &grid)?;
         let mut kept = 0_usize;
-        for (entry, subchunk) in std::iter::zip(&mut index, &subchunks) {
-            let bytes = match subchunk {
+        for place in self.order.places(&grid)? {
+            let entry = &mut index[place];
+            let bytes = match &subchunks[place] {
                 Subchunk::New(bytes) => Some(&bytes[..]),
                 Subchunk::Fill => None,
                 Subchunk::Kept => {
@@ -250,7 +316,7 @@ impl Sharding {
         let len = self.index_len(name, grid)? as u64;
         let Some(rest) = size.checked_sub(len) else {
             return Err(Error::Codec(format!(
-                "chunk {name}: expected a shard index of {len} bytes, got {size} bytes in all"
+                "chunk {name}: {size} bytes are too short to hold its index, expected {len} or more"
             )));
         };
         let start = if self.index_first { 0 } else { rest };

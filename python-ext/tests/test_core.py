@@ -724,6 +724,8 @@ def test_what_a_pipeline_cannot_run(tmp_path):
         _core.ChunkPipeline("{}")
     with pytest.raises(MetadataError):
         _core.ChunkPipeline("no JSON")
+    with pytest.raises(ValueError, match="or unordered subchunks, got sideways"):
+        _core.ChunkPipeline("{}", "sideways")
 
 
 # Kernels

@@ -714,7 +714,7 @@ def test_damaged_shards_are_errors(store: Path) -> None:
     good = shard.read_bytes()
     for bad in (b"", good[:-30], good[:-1] + bytes([good[-1] ^ 1])):
         shard.write_bytes(bad)
-        with pytest.raises(CodecError, match=r"chunk .*c/0: (expected a shard index|the checksum)"):
+        with pytest.raises(CodecError, match=r"chunk .*c/0: (.* too short|the checksum)"):
             Writer(store, mode="a")
         assert shard.read_bytes() == bad
     shard.write_bytes(good)

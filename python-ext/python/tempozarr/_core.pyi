@@ -102,8 +102,12 @@ class Appender:
 class ChunkPipeline:
     """The codecs of one chunk shape, data type and fill value."""
 
-    def __new__(cls, metadata: str) -> ChunkPipeline:
-        """Prepare the codecs of an array of one chunk; its data type must be of fixed size."""
+    def __new__(cls, metadata: str, subchunk_order: str = "lexicographic") -> ChunkPipeline:
+        """Prepare the codecs of an array of one chunk; its data type must be of fixed size.
+
+        `subchunk_order` is how writes order the subchunks of shards, as zarr-python calls it; not
+        of shards within shards, nor where other codecs follow.
+        """
 
     @property
     def dtype(self) -> str:

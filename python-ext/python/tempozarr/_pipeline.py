@@ -81,7 +81,8 @@ class CodecPipeline(BatchedCodecPipeline):
         Raises
         ------
         CodecError, StoreError
-            If a chunk does not decode or cannot be read.
+            If a chunk does not decode, or its file cannot be read. What a store that is no plain
+            `LocalStore` raises comes as it is, with a note of the chunk.
         TempozarrError
             In strict mode, if Rust cannot do it.
         """
@@ -104,7 +105,8 @@ class CodecPipeline(BatchedCodecPipeline):
         Raises
         ------
         CodecError, StoreError
-            If a value does not encode, or a chunk cannot be read or written.
+            If a value does not encode, or a file cannot be read or written. What a store that is
+            no plain `LocalStore` raises comes as it is, with a note of the chunk.
         TempozarrError
             In strict mode, if Rust cannot do it.
         """
@@ -168,7 +170,7 @@ class CodecPipeline(BatchedCodecPipeline):
             for prepared, members in groups:
                 _check_dtype(prepared, native)
                 chunks = [
-                    (files[i], _plain(batch[i][2]), _plain(batch[i][3]), batch[i][4])
+                    (files[i], _plain(batch[i][2]), _plain(batch[i][3]), self._replaces(batch[i]))
                     for i in members
                 ]
                 keep_empty = batch[members[0]][1].config.write_empty_chunks
@@ -192,10 +194,19 @@ class CodecPipeline(BatchedCodecPipeline):
             with _knowing_selections():
                 selected = prepared.select(some, array.shape, drop_axes)
             for number, i in enumerate(members):
-                path, spec, _, _, is_complete = batch[i]
-                chunks.append(_stores.Chunk(selected, number, path, spec, is_complete))
+                path, spec, *_ = batch[i]
+                replaces = self._replaces(batch[i])
+                chunks.append(_stores.Chunk(selected, number, path, spec, replaces))
             order += members
         return chunks, order
+
+    def _replaces(self, chunk: Chunk) -> bool:
+        """Whether writing all of a chunk that is in the array replaces what is beyond it too.
+
+        As in zarr-python, it does not in a shard: what a smaller shape left there comes back when
+        the array grows.
+        """
+        return chunk[4] and not self.supports_partial_encode
 
     def _groups(self, batch: list[Chunk]) -> list[tuple[_core.ChunkPipeline, list[int]]]:
         """Prepared codecs, and which chunks of the batch they are for.
@@ -216,7 +227,9 @@ class CodecPipeline(BatchedCodecPipeline):
         prepared = self._prepared.get(key)
         if prepared is None:
             try:
-                prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)))
+                # zarr-python 3.1 has no other order.
+                order = getattr(self.array_bytes_codec, "subchunk_write_order", "morton")
+                prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)), order)
             except _FallbackError as e:
                 prepared = str(e)
             except (MetadataError, TypeError) as e:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
-
-from tempozarr._errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -70,27 +69,27 @@ class _Requests:
         self, path: StorePath, spec: ArraySpec, byte_range: ByteRequest | None = None
     ) -> NDArray[Any] | None:
         async with self._slots:
-            try:
+            with _noting(path, "read"):
                 buffer = await path.get(spec.prototype, byte_range)
-            except Exception as e:
-                raise _store_error(path, "read", e) from e
         return None if buffer is None else np.ascontiguousarray(buffer.as_numpy_array())
 
     async def put(self, path: StorePath, spec: ArraySpec, encoded: NDArray[Any] | None) -> None:
         async with self._slots:
-            try:
+            with _noting(path, "written"):
                 if encoded is None:
                     await path.delete()
                 else:
                     await path.set(spec.prototype.buffer.from_array_like(encoded))
-            except NotImplementedError:
-                raise  # stores that cannot delete say so
-            except Exception as e:
-                raise _store_error(path, "written", e) from e
 
 
-def _store_error(path: StorePath, what: str, error: Exception) -> StoreError:
-    return StoreError(f"chunk {path} cannot be {what}: {type(error).__name__}: {error}")
+@contextmanager
+def _noting(path: StorePath, what: str) -> Iterator[None]:
+    """Let a store's own errors through, as zarr-python does, with a note of the chunk."""
+    try:
+        yield
+    except Exception as e:
+        e.add_note(f"chunk {path} cannot be {what}")
+        raise
 
 
 async def read(chunks: Sequence[Chunk], out: NDArray[Any]) -> list[bool]:
@@ -100,8 +99,8 @@ async def read(chunks: Sequence[Chunk], out: NDArray[Any]) -> list[bool]:
 
     Raises
     ------
-    CodecError, StoreError
-        If a chunk does not decode or cannot be fetched.
+    CodecError
+        If a chunk does not decode. What the store raises is raised with a note of the chunk.
     """
     requests = _Requests()
     present = [False] * len(chunks)
@@ -244,8 +243,8 @@ async def write(chunks: Sequence[Chunk], value: NDArray[Any]) -> None:
 
     Raises
     ------
-    CodecError, StoreError
-        If a value does not encode, or a chunk cannot be fetched or stored.
+    CodecError
+        If a value does not encode. What the store raises is raised with a note of the chunk.
     """
     requests = _Requests()
     # Two updates of one chunk must follow each other.
