@@ -309,7 +309,7 @@ def test_an_array_that_changes_is_opened_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_attributes_may_hold_numbers_that_json_lacks(tmp_path: Path, zarr_format: Any) -> None:
     """zarr-python writes and reads them as Python's json module does."""
-    attributes = {
+    attributes: dict[str, Any] = {
         "nan": float("nan"),
         "list": [float("inf"), -float("inf"), -1.5],
         'NaN, "Infinity\\': 'text: NaN, "-Infinity", \\',
