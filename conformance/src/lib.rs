@@ -1,18 +1,20 @@
 //! Proves that what tempozarr reads and writes is what others write and read.
 //!
-//! This crate has no code of its own to offer: it is the ground on which its tests stand, the
-//! goldens (small stores that other programs wrote, with what reading them must give) and the
-//! vectors (what numcodecs' codecs make of given bytes). See `README.md`.
+//! It is the ground on which its tests stand, the goldens (small stores that other programs wrote,
+//! with what reading them must give) and the vectors (what numcodecs' codecs make of given bytes);
+//! and it has the program through which public suites test tempozarr. See `README.md`.
 
+use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 use zarrs::array::{Array, ArrayBytes, ArrayCreateError, ArraySubset};
-use zarrs_data_type::DataType;
+use zarrs_data_type::{DataType, FillValue};
 use zarrs_storage::store::MemoryStore;
-use zarrs_storage::{StoreKey, WritableStorageTraits};
+use zarrs_storage::{ReadableStorageTraits, StoreKey, WritableStorageTraits};
 
 /// The elements of an array in C order, each as its bytes (little-endian, or UTF-8).
 pub type Elements = Vec<Vec<u8>>;
@@ -247,6 +249,35 @@ pub fn elements(bytes: ArrayBytes<'_>, data_type: &DataType) -> Elements {
         }
         (_, size) => panic!("expected elements of size {size:?}"),
     }
+}
+
+/// Write every element of `array` in C order, one to a line, as the JSON that a fill value of that
+/// element has in Zarr V3 metadata. One row of chunks (or shards) is in memory at a time.
+///
+/// # Errors
+/// Returns what zarrs says if a chunk cannot be read, and an error if an element has no such JSON
+/// (text that is not UTF-8) or if `out` does not take it.
+pub fn write_elements<S: ?Sized + ReadableStorageTraits + 'static>(
+    array: &Array<S>,
+    out: &mut impl Write,
+) -> Result<(), Box<dyn Error>> {
+    if array.shape().contains(&0) {
+        return Ok(());
+    }
+    let mut first = vec![0; array.dimensionality()];
+    for row in 0..array.chunk_grid_shape().first().copied().unwrap_or(1) {
+        let mut ranges = array.subset_all().to_ranges();
+        if let Some(range) = ranges.first_mut() {
+            first[0] = row;
+            *range = array.chunk_subset_bounded(&first)?.to_ranges()[0].clone();
+        }
+        let rows = array.retrieve_array_subset(&ArraySubset::new_with_ranges(&ranges))?;
+        for element in elements(rows, array.data_type()) {
+            let element = FillValue::from(element);
+            writeln!(out, "{}", array.data_type().metadata_fill_value(&element)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// The elements in `subset` of an array of `shape`; those outside the array are left out.

@@ -531,13 +531,13 @@ pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore
     Ok((array, kind, metadata))
 }
 
-/// A Zarr 2 array document with its attributes as a member.
+/// A Zarr 2 array document with its attributes as a member, as they are spelt.
 fn merge(array: &str, attributes: &str) -> Result<String> {
-    let parse = |text| {
-        serde_json::from_str(text).map_err(|error| Error::Metadata(format!("metadata: {error}")))
-    };
-    let mut array: Map<String, Value> = parse(array)?;
-    let attributes: Map<String, Value> = parse(attributes)?;
-    array.insert("attributes".into(), attributes.into());
-    Ok(Value::from(array).to_string())
+    for document in [array, attributes] {
+        serde_json::from_str::<Map<String, Value>>(&metadata::strict_json(document))
+            .map_err(|error| Error::Metadata(format!("metadata: {error}")))?;
+    }
+    let members = array.trim().trim_start_matches('{');
+    let comma = if members.trim() == "}" { "" } else { "," };
+    Ok(format!(r#"{{"attributes":{attributes}{comma}{members}"#))
 }

@@ -47,7 +47,8 @@ pub fn explanation(text: &str) -> Result<Explanation> {
 /// The metadata, as zarrs understands it, and numpy's dtype where zarrs has another.
 fn parse(text: &str) -> Result<(ArrayMetadata, Option<String>)> {
     let failed = |error: &dyn std::fmt::Display| Error::Metadata(error.to_string());
-    let mut document: Value = serde_json::from_str(text).map_err(|error| failed(&error))?;
+    let mut document: Value =
+        serde_json::from_str(&strict_json(text)).map_err(|error| failed(&error))?;
     let dtype = translate(&mut document);
     if document["zarr_format"] == 2 {
         let metadata: ArrayMetadataV2 =
@@ -67,6 +68,43 @@ fn parse(text: &str) -> Result<(ArrayMetadata, Option<String>)> {
         )));
     }
     Ok((ArrayMetadata::V3(metadata), dtype))
+}
+
+/// `text` with the literals that Python's json module writes and JSON does not have (`NaN`,
+/// `Infinity`, `-Infinity`: zarr-python has them in attributes) as text of the same letters, which is
+/// how fill values spell them.
+pub fn strict_json(text: &str) -> String {
+    let (mut strict, mut rest) = (String::with_capacity(text.len()), text);
+    while !rest.is_empty() {
+        let is_text = rest.starts_with('"');
+        let end = if is_text {
+            end_of_text(rest)
+        } else {
+            rest.find('"').unwrap_or(rest.len())
+        };
+        let (part, after) = rest.split_at(end);
+        if is_text {
+            strict.push_str(part);
+        } else {
+            let part = part
+                .replace("NaN", r#""NaN""#)
+                .replace("Infinity", r#""Infinity""#);
+            strict.push_str(&part.replace(r#"-"Infinity""#, r#""-Infinity""#));
+        }
+        rest = after;
+    }
+    strict
+}
+
+/// Where the text in quotes that `json` begins with ends.
+fn end_of_text(json: &str) -> usize {
+    let mut is_escaped = false;
+    let end = json.char_indices().skip(1).find(|&(_, letter)| {
+        let ends = letter == '"' && !is_escaped;
+        is_escaped = letter == '\\' && !is_escaped;
+        ends
+    });
+    end.map_or(json.len(), |(at, _)| at + 1)
 }
 
 /// zarrs makes the blosc codec of Zarr 2 metadata itself, past the guards of the codec crate; as

@@ -304,3 +304,34 @@ def test_an_array_that_changes_is_opened_anew(tmp_path: Path) -> None:
     assert ours.shape == (11,)
     equal(ours[:], np.arange(11))
     assert tempozarr.open_array(tmp_path / "a").shape == (20,)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_attributes_may_hold_numbers_that_json_lacks(tmp_path: Path, zarr_format: Any) -> None:
+    """zarr-python writes and reads them as Python's json module does."""
+    attributes: dict[str, Any] = {
+        "nan": float("nan"),
+        "list": [float("inf"), -float("inf"), -1.5],
+        'NaN, "Infinity\\': 'text: NaN, "-Infinity", \\',
+    }
+    group = zarr.create_group(tmp_path, zarr_format=zarr_format, attributes=attributes)
+    for name, given in {"some": attributes, "none": {}}.items():
+        array = group.create_array(
+            name, shape=(2,), dtype="f4", fill_value=np.nan, attributes=given
+        )
+        array[:1] = 7
+        for read in tempozarr.open_array(tmp_path / name), tempozarr.open_array(array):
+            assert repr(dict(read.attrs)) == repr(given)
+            assert repr(read.metadata["attributes"]) == repr(given)
+            np.testing.assert_array_equal(read[:], [7, np.nan])
+            assert read.explain()
+    assert repr(dict(tempozarr.open_group(tmp_path).attrs)) == repr(attributes)
+
+
+@pytest.mark.parametrize("text", ["NaNa", "+Infinity", "--Infinity", '"NaN'])
+def test_attributes_that_are_no_json_are_an_error(tmp_path: Path, text: str) -> None:
+    zarr.create_array(tmp_path, shape=(2,), dtype="f4", attributes={"x": 1})
+    file = tmp_path / "zarr.json"
+    file.write_text(file.read_text().replace('"x": 1', f'"x": {text}'))
+    with pytest.raises(tempozarr.MetadataError, match=r"expected|EOF"):
+        tempozarr.open_array(tmp_path)

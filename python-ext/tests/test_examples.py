@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
+from zarr.codecs.numcodecs import Delta
 
 import tempozarr
 
@@ -167,3 +170,90 @@ def test_a_new_store_without_rows_is_no_beginning(tmp_path: Path, write_weekly: 
     stores = write_weekly.Stores(tmp_path, "day")
     assert stores.last_update == 7
     stores.close()
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A store of arrays with wrong data, and what they should hold."""
+    values = np.arange(35, dtype="i4").reshape(5, 7) * 70_001
+    group = zarr.open_group(tmp_path / "wrong.zarr", mode="w")
+
+    def write(
+        name: str, delta: str | None, damage: Any = lambda chunk: chunk, **options: Any
+    ) -> None:
+        filters = [Delta(dtype=delta)] if delta else ()
+        array = group.create_array(
+            name, shape=(5, 7), dtype="i4", chunks=(2, 3), filters=filters, **options
+        )
+        for row, column in np.ndindex(2, 2):  # the whole chunks, one by one
+            place = np.s_[row * 2 : row * 2 + 2, column * 3 : column * 3 + 3]
+            array[place] = damage(np.ascontiguousarray(values[place]))
+        array[4:] = values[4:]
+        array[:4, 6:] = values[:4, 6:]
+
+    write("sound", None)
+    write("swapped", "<i4", lambda chunk: chunk.astype(">i4"))
+    write("other", "<f4")
+    for name, options in {"transposed": {}, "shards": {"shards": (4, 6)}}.items():
+        # What zarr-python before 3.3 stores of a chunk in Fortran order.
+        write(name, "<i4", lambda chunk: chunk.ravel("F").reshape(chunk.shape), **options)
+    return tmp_path / "wrong.zarr", values
+
+
+def test_find_wrong_data_lists(wrong: tuple[Path, np.ndarray]) -> None:
+    store, _ = wrong
+    with pytest.warns(UserWarning, match="Consolidated"):
+        zarr.consolidate_metadata(zarr.storage.LocalStore(store))
+    zarr.create_array(store / "v2", shape=(2, 2), dtype="i4", zarr_format=2, order="F")
+    zarr.open_array(store / "sound").resize((6, 7))
+    names = {"bool": "|b1", "float32": "<f4", "int64": ">i8", "int16": "<i8"}
+    for data_type, dtype in names.items():
+        document = json.loads((store / "other/zarr.json").read_text())
+        document["codecs"][0]["configuration"] = {"dtype": dtype, "astype": "<i2"}
+        document |= {"data_type": data_type, "shape": [5], "fill_value": 0}
+        (store / data_type).mkdir()
+        (store / data_type / "zarr.json").write_text(json.dumps(document))
+    told = run("find_wrong_data.py", store)
+    for name, says in {
+        "": "consolidated metadata of sound are out of date",
+        "transposed": "given Fortran-ordered chunks by zarr-python before 3.3? --repair transposed",
+        "shards": "given Fortran-ordered chunks by zarr-python before 3.3? --repair transposed",
+        "swapped": "given big-endian values? --repair swapped",
+        "other": "delta of float32 on int32: zarr-python reads others. --repair reread",
+        "v2": "of zarr-python 3.0.0?",
+        "bool": "delta of bool",
+        "float32": "delta of floats rounds",
+        "int64": "delta names a big-endian type",
+        "int16": "delta of int64 on int16",
+    }.items():
+        assert f"{store / name}: {says}" in told
+    assert "delta casts: values that did not fit are others" in told
+    assert f"{store / 'sound'}:" not in told
+    assert "arrays and groups that may have wrong data: 10" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("transposed", "transposed"),
+        ("shards", "transposed"),
+        ("swapped", "swapped"),
+        ("other", "reread"),
+    ],
+)
+def test_find_wrong_data_repairs(
+    name: str, how: str, wrong: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    store, values = wrong
+    assert not np.array_equal(zarr.open_array(store / name)[...], values)
+    new = tmp_path / "new.zarr"
+    command = ("find_wrong_data.py", store / name, "--repair", how, "--to", new)
+    run(*command)
+    repaired = zarr.open_array(new)
+    np.testing.assert_array_equal(repaired[...], values)
+    assert repaired.shards == zarr.open_array(store / name).shards
+    run(*command, status=1)  # never over something
+
+
+def test_find_wrong_data_takes_both_options() -> None:
+    assert "go together" in run("find_wrong_data.py", "x", "--repair", "reread", status=2)
