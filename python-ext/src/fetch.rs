@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,9 @@ enum Came {
     Pieces(Vec<Option<Object>>),
 }
 
+/// Which task's, what has come, and how long that took.
+type Answer = (usize, Result<Came>, Duration);
+
 /// Read `task(0..count)`: each chunk is opened, and given to `read` on the pool.
 ///
 /// # Errors
@@ -98,6 +101,7 @@ pub fn read<'a>(
             options: options.with_concurrent_target(share),
             backlog: AtomicUsize::new(0),
             failed: Mutex::default(),
+            stopped: AtomicBool::new(false),
             news: Notify::new(),
         };
         workers.in_place_scope(|scope| {
@@ -110,7 +114,11 @@ pub fn read<'a>(
                 most: 1,
                 largest: 0,
             };
-            fetching.run(count, task)
+            let result = fetching.run(count, task);
+            decoding
+                .stopped
+                .fetch_or(result.is_err(), Ordering::Relaxed);
+            result
         })?;
         let failed = decoding.failed.into_inner();
         match failed.unwrap_or_else(PoisonError::into_inner) {
@@ -127,23 +135,23 @@ struct Decoding<'r> {
     /// Encoded bytes that are awaited or wait.
     backlog: AtomicUsize,
     failed: Mutex<Option<Error>>,
+    /// Whether what is left is left.
+    stopped: AtomicBool,
     /// A chunk was decoded, or failed.
     news: Notify,
 }
 
 impl Decoding<'_> {
-    fn has_failed(&self) -> bool {
-        let failed = self.failed.lock();
-        failed.unwrap_or_else(PoisonError::into_inner).is_some()
-    }
-
     /// Run `job`, for which `bytes` were fetched.
     fn run(&self, bytes: usize, job: impl FnOnce(&CodecOptions) -> Result<()>) {
-        let result = catch_unwind(AssertUnwindSafe(|| job(&self.options)))
-            .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())));
-        if let Err(error) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert(error);
+        if !self.stopped.load(Ordering::Relaxed) {
+            let result = catch_unwind(AssertUnwindSafe(|| job(&self.options)))
+                .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())));
+            if let Err(error) = result {
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(error);
+                self.stopped.store(true, Ordering::Relaxed);
+            }
         }
         self.backlog.fetch_sub(bytes, Ordering::Relaxed);
         self.news.notify_one();
@@ -169,7 +177,7 @@ struct Fetching<'a, 's, 'r> {
     scope: &'r Scope<'s>,
     runtime: &'r Runtime,
     /// Dropped when a read fails, which ends them.
-    requests: JoinSet<(usize, Result<Came>, Duration)>,
+    requests: JoinSet<Answer>,
     flights: HashMap<usize, Flight<'a>>,
     /// Objects on their way at a time.
     most: usize,
@@ -185,7 +193,7 @@ impl<'a: 's, 's> Fetching<'a, 's, '_> {
     ) -> PyResult<()> {
         let mut next = 0;
         let mut looked = Instant::now();
-        while !self.decoding.has_failed() {
+        while !self.decoding.stopped.load(Ordering::Relaxed) {
             while next < count && self.has_room() {
                 self.start(next, task(next)?)?;
                 next += 1;
@@ -199,7 +207,7 @@ impl<'a: 's, 's> Fetching<'a, 's, '_> {
                 self.arrived(i, came, time)?;
             }
             if looked.elapsed() > TICK {
-                Python::attach(|py| py.check_signals())?;
+                objects::check_signals()?;
                 looked = Instant::now();
             }
         }
@@ -211,7 +219,7 @@ impl<'a: 's, 's> Fetching<'a, 's, '_> {
     }
 
     /// Wait a little for something that has come, or for the pool.
-    fn wait(&mut self) -> Option<Result<(usize, Result<Came>, Duration), JoinError>> {
+    fn wait(&mut self) -> Option<Result<Answer, JoinError>> {
         let requests = &mut self.requests;
         let either = async {
             tokio::select! {
@@ -445,7 +453,7 @@ impl Flight<'_> {
         let places = shard::places(sharding, &grid, &task.transfers)?;
         if let Some((stamp, index)) = latest {
             let missing = self.pin(stamp, index, places);
-            if missing.len() <= most && !(is_small && !missing.is_empty()) {
+            if missing.is_empty() || (!is_small && missing.len() <= most) {
                 return self.pieces(&missing);
             }
         } else if places.len() <= most && !is_small {

@@ -74,9 +74,17 @@ fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Send) -> PyRe
             if let Ok(result) = runtime.block_on(async { timeout(TICK, &mut future).await }) {
                 return Ok(result);
             }
-            Python::attach(|py| py.check_signals())?;
+            check_signals()?;
         }
     })
+}
+
+/// Run the handlers of signals that have come, as of Ctrl-C; the error is what one raised.
+pub fn check_signals() -> PyResult<()> {
+    fn check(py: Python<'_>) -> PyResult<()> {
+        py.check_signals()
+    }
+    Python::attach(check)
 }
 
 /// A prefix of an object store.
@@ -89,6 +97,10 @@ pub struct Objects {
 }
 
 #[pymethods]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments are extracted from Python objects"
+)]
 impl Objects {
     /// What is below a URL, with options as `object_store` names them.
     ///
@@ -259,7 +271,7 @@ impl Client {
 
     /// URL of an object, for people.
     pub fn name(&self, key: &str) -> String {
-        format!("{}/{key}", self.url)
+        format!("{}/{key}", self.url).trim_end_matches('/').into()
     }
 
     /// The object at `key`, or a range of it; `None` if there is none.
@@ -312,7 +324,12 @@ impl Client {
             match self.attempt(path, range.clone(), limit).await {
                 // Azure has no ranges that count from the end.
                 Err(Failure::Unsupported(_)) if let Some(GetRange::Suffix(length)) = range => {
-                    let size = self.store.head(path).await.map_err(failure)?.size;
+                    let size = self
+                        .store
+                        .head(path)
+                        .await
+                        .map_err(|error| failure(&error))?
+                        .size;
                     range = Some(GetRange::Bounded(size.saturating_sub(length)..size));
                 }
                 Err(Failure::Unsupported(_)) if range.is_some() => {
@@ -341,7 +358,11 @@ impl Client {
             range,
             ..GetOptions::default()
         };
-        let response = self.store.get_opts(path, options).await.map_err(failure)?;
+        let response = self
+            .store
+            .get_opts(path, options)
+            .await
+            .map_err(|error| failure(&error))?;
         let Range { start, end } = response.range;
         let (size, stamp) = (response.meta.size, stamp(&response.meta));
         let expected = end.saturating_sub(start);
@@ -383,8 +404,8 @@ impl Client {
         };
         let listed = listed.map_err(|error| {
             let error = format!(
-                "cannot list what is there: {error}; consolidate the metadata, or open arrays by \
-                 their own URLs"
+                "cannot list what is there; consolidate the metadata, or open arrays by their own \
+                 URLs: {error}"
             );
             self.failed(folder, error)
         })?;
@@ -438,7 +459,7 @@ fn stamp(meta: &ObjectMeta) -> Stamp {
     [meta.size, hasher.finish(), modified, 0]
 }
 
-fn failure(error: ObjectError) -> Failure {
+fn failure(error: &ObjectError) -> Failure {
     let text = error.to_string();
     // The codes with which S3 and Google, and Azure, say that there is nothing to look in.
     let no_bucket = ["NoSuchBucket", "ContainerNotFound"];
@@ -449,9 +470,9 @@ fn failure(error: ObjectError) -> Failure {
         ObjectError::NotSupported { .. } => Failure::Unsupported(text),
         ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. } => {
             Failure::Final(format!(
-                "{text}; pass credentials as storage_options, or skip_signature=\"true\" where none \
-                 are needed. Some buckets say this of objects that do not exist, if one may not list \
-                 them"
+                "access is denied; pass credentials as storage_options, or skip_signature=\"true\" \
+                 where none are needed (some buckets say this of objects that do not exist, if one \
+                 may not list them): {text}"
             ))
         }
         _ => Failure::Final(text),
@@ -550,12 +571,13 @@ fn secrets(options: &BTreeMap<String, String>) -> Vec<String> {
         .collect()
 }
 
-/// A message without secrets, and of a length that can be read.
+/// A message without secrets, in one line of a length that can be read.
 fn redacted(mut text: String, secrets: &[String]) -> String {
-    const LONGEST: usize = 800;
+    const LONGEST: usize = 600;
     for secret in secrets {
         text = text.replace(secret, "...");
     }
+    text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         text.truncate(end);
         text.push_str(" ...");

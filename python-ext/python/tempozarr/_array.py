@@ -375,7 +375,7 @@ class Array:
     def _execute(self, planned: Plan, out: NDArray[Any] | None = None) -> NDArray[Any]:
         direct = out is not None and planned.take is None and planned.points is None
         if direct and out is not None:
-            block = out[planned.keep]
+            block = out[(*planned.keep, ...)]  # an array, also of no dimensions
         else:
             order = "F" if self._metadata.get("order") == "F" else "C"
             block = np.empty(planned.block, self._dtype, order=order)  # type: ignore[call-overload]
@@ -681,8 +681,7 @@ def located(source: Any, options: Mapping[str, Any] | None = None) -> tuple[Root
         return str(Path(source).absolute()), ""
     except TypeError:
         raise TypeError(
-            "expected a path, a URL, a zarr.Array or a zarr.Group, "
-            f"got {type(source).__name__}"
+            f"expected a path, a URL, a zarr.Array or a zarr.Group, got {type(source).__name__}"
         ) from None
 
 

@@ -34,6 +34,11 @@ class Prefix:
         # The nodes of consolidated metadata at the root, by path.
         self._consolidated: dict[str, Node] | None = None
 
+    @property
+    def is_consolidated(self) -> bool:
+        """Whether consolidated metadata were found at the root."""
+        return self._consolidated is not None
+
     def node(self, path: str) -> Node | None:
         """Kind ("array" or "group") and metadata of what is at a path."""
         return self._nodes([path])[0]
@@ -62,9 +67,6 @@ class Prefix:
 
     def __hash__(self) -> int:
         return hash((Prefix, self.url))
-
-    def __getstate__(self) -> tuple[str, dict[str, str], dict[str, Node] | None]:
-        return self.url, self._options, self._consolidated
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self._options), self._consolidated
