@@ -104,22 +104,26 @@ pub fn read<'a>(
             stopped: AtomicBool::new(false),
             news: Notify::new(),
         };
-        workers.in_place_scope(|scope| {
-            let mut fetching = Fetching {
-                decoding: &decoding,
-                scope,
-                runtime: &runtime,
-                requests: JoinSet::new(),
-                flights: HashMap::new(),
-                most: 1,
-                largest: 0,
-            };
-            let result = fetching.run(count, task);
-            decoding
-                .stopped
-                .fetch_or(result.is_err(), Ordering::Relaxed);
-            result
-        })?;
+        let fetch = || {
+            workers.in_place_scope(|scope| {
+                let mut fetching = Fetching {
+                    decoding: &decoding,
+                    scope,
+                    runtime: &runtime,
+                    requests: JoinSet::new(),
+                    flights: HashMap::new(),
+                    most: 1,
+                    largest: 0,
+                };
+                let result = fetching.run(count, task);
+                decoding
+                    .stopped
+                    .fetch_or(result.is_err(), Ordering::Relaxed);
+                result
+            })
+        };
+        catch_unwind(AssertUnwindSafe(fetch))
+            .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref()).into()))?;
         let failed = decoding.failed.into_inner();
         match failed.unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error.into()),

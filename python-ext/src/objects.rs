@@ -352,8 +352,6 @@ impl Client {
         range: Option<GetRange>,
         limit: u64,
     ) -> Result<Object, Failure> {
-        /// What a header may make us allocate before any byte has come.
-        const AHEAD: u64 = 16 << 20;
         let options = GetOptions {
             range,
             ..GetOptions::default()
@@ -371,7 +369,9 @@ impl Client {
                 "expected no more than {limit} bytes, the server announces {expected}"
             )));
         }
-        let mut bytes = Vec::with_capacity(expected.min(AHEAD) as usize);
+        let mut bytes = Vec::new();
+        (bytes.try_reserve_exact(expected as usize))
+            .map_err(|_| Failure::Final(format!("cannot allocate {expected} bytes for it")))?;
         let mut body = response.into_stream();
         while let Some(part) = body.next().await {
             let part = part.map_err(|error| Failure::Broken(error.to_string()))?;
@@ -542,7 +542,7 @@ fn connect(
     Ok((store, path))
 }
 
-/// Values that no error may show.
+/// Values that no error may show; shorter ones are no secrets.
 fn secrets(options: &BTreeMap<String, String>) -> Vec<String> {
     let is_secret = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -553,7 +553,6 @@ fn secrets(options: &BTreeMap<String, String>) -> Vec<String> {
             "password",
             "sas",
             "credential",
-            "account",
             "proxy",
         ];
         words.iter().any(|word| name.contains(word))
@@ -566,7 +565,7 @@ fn secrets(options: &BTreeMap<String, String>) -> Vec<String> {
     });
     (options.clone().into_iter())
         .chain(environment)
-        .filter(|(name, value)| is_secret(name) && value.len() > 3)
+        .filter(|(name, value)| is_secret(name) && value.len() >= 8)
         .map(|(_, value)| value)
         .collect()
 }

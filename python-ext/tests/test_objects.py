@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, stores: Path) -> Path:
     group.attrs["made"] = "by test"
     for version in (2, 3):
         folder = root / f"consolidated{version}"
-        one = zarr.create_group(folder, zarr_format=version)  # type: ignore[arg-type]
+        one = zarr.create_group(folder, zarr_format=version)
         one.create_array("a", data=np.arange(5), attributes={"unit": "s"})
         one.create_group("b").create_array("c", data=np.arange(6))
         zarr.consolidate_metadata(folder)

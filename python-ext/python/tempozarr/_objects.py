@@ -96,6 +96,7 @@ class Prefix:
                 self._consolidated = {
                     path: (str(document.get("node_type")), document)
                     for path, document in inside["metadata"].items()
+                    if isinstance(document, dict)
                 }
         return [found.get(path) for path in paths]
 
@@ -156,7 +157,7 @@ def _members_of_v2(consolidated: Mapping[str, Any]) -> Iterable[tuple[str, Node]
     documents = consolidated.get("metadata") or {}
     for key, document in documents.items():
         path, _, name = key.rpartition("/")
-        if path and name in {".zarray", ".zgroup"}:
+        if path and name in {".zarray", ".zgroup"} and isinstance(document, dict):
             attributes = documents.get(f"{path}/.zattrs") or {}
             kind = "array" if name == ".zarray" else "group"
             yield path, (kind, document | {"attributes": attributes})
