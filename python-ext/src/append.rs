@@ -26,12 +26,12 @@ use crate::pool;
 use crate::selection::{Axis, Transfer, unravel};
 use crate::shard::{self, MISSING};
 use crate::source::Source;
-use crate::store::LocalStore;
 
 /// Encodes rows for the end of one array.
 #[pyclass(frozen, module = "tempozarr._core")]
 pub struct Appender {
-    stored: zarrs::array::Array<LocalStore>,
+    stored: zarrs::array::Array<()>,
+    root: PathBuf,
     spec: Spec,
     descr: Py<PyArrayDescr>,
     /// Shape of a chunk, of a shard where there are any.
@@ -95,7 +95,7 @@ impl Appender {
         rows: u64,
         staging: PathBuf,
     ) -> PyResult<Self> {
-        let (stored, kind, _) = pool::compute(py, || array::open(root, path))?;
+        let (stored, kind, _) = pool::compute(py, || array::open(&root, path))?;
         let Kind::Fixed(dtype, _) = &kind else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"
@@ -127,6 +127,7 @@ impl Appender {
             grid,
             columns: columns.collect(),
             stored,
+            root,
             descr,
             chunk,
             staging,
@@ -290,7 +291,7 @@ impl Appender {
     fn path(&self, band: u64, column: usize) -> PathBuf {
         let mut chunk = vec![band];
         chunk.extend(unravel(column, &self.columns).iter().map(|&i| i as u64));
-        self.stored.storage().path(&self.stored.chunk_key(&chunk))
+        self.root.join(self.stored.chunk_key(&chunk).as_str())
     }
 
     /// The files of `band`, made by `file`.

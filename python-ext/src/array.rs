@@ -1,7 +1,9 @@
-//! `Array`: one array of a local store, opened once and read from any thread.
+//! `Array`: one array of a store, opened once and read from any thread.
 
+use std::borrow::Cow;
+use std::fs;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -13,26 +15,29 @@ use tempozarr::fused::Explanation;
 use zarrs::array::ChunkGrid;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::CodecOptions;
-use zarrs_storage::{ReadableStorageTraits, StoreKey};
 
-use crate::cache::{Cache, Held};
+use crate::cache::{Cache, Chunk, Held};
 use crate::cast::Cast;
 use crate::chunk::{Spec, lengths};
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
+use crate::fetch;
 use crate::memory::Memory;
 use crate::metadata;
+use crate::objects::{Client, Objects};
 use crate::pool;
 use crate::selection::{self, Axis, Cell, Part, Parts, Transfer};
-use crate::source::{Blocks, Handle, Kept, Source};
+use crate::source::{Blocks, Handle, Kept, Known, Source};
 use crate::stats::{Counter, Stats};
-use crate::store::LocalStore;
+use crate::store::is_absent;
 
-/// One array of a local store. It never changes; threads share it freely.
+/// One array of a store. It never changes; threads share it freely.
 #[pyclass(frozen, module = "tempozarr._core")]
 pub struct Array {
-    stored: zarrs::array::Array<LocalStore>,
-    spec: Spec,
+    stored: zarrs::array::Array<()>,
+    root: Root,
+    /// How its elements are stored.
+    pub spec: Spec,
     grid: Grid,
     metadata: String,
     /// numpy's dtype, for elements of a fixed size.
@@ -40,20 +45,53 @@ pub struct Array {
     cache: Py<Cache>,
     /// What tells its chunks from those of other arrays in the cache.
     number: u64,
-    stats: Stats,
+    /// What reading it has cost.
+    pub stats: Stats,
+}
+
+/// Where a store is.
+enum Root {
+    Folder(PathBuf),
+    Objects(Py<Objects>),
+}
+
+/// [`Root`], as Python has it.
+#[derive(FromPyObject)]
+enum PyRoot<'py> {
+    Objects(Bound<'py, Objects>),
+    Folder(PathBuf),
 }
 
 #[pymethods]
 impl Array {
-    /// Open the array at `path` of the store in the folder `root`; decoded chunks are kept in
-    /// `cache`.
+    /// Open the array at `path` of the store `root`, a folder or in an object store; decoded chunks
+    /// are kept in `cache`. The metadata of one in a folder is read, unless it is given.
     ///
     /// `StoreError` if there is none, `MetadataError` if its metadata cannot be used.
     #[new]
-    #[pyo3(signature = (root, path, cache=None))]
-    fn new(py: Python<'_>, root: PathBuf, path: &str, cache: Option<Py<Cache>>) -> PyResult<Self> {
+    #[pyo3(signature = (root, path, cache=None, metadata=None))]
+    fn new(
+        py: Python<'_>,
+        root: PyRoot<'_>,
+        path: &str,
+        cache: Option<Py<Cache>>,
+        metadata: Option<String>,
+    ) -> PyResult<Self> {
         static ARRAYS: AtomicU64 = AtomicU64::new(0);
-        let (array, kind, metadata) = pool::compute(py, || open(root, path))?;
+        let root = match root {
+            PyRoot::Folder(folder) => Root::Folder(folder),
+            PyRoot::Objects(objects) => Root::Objects(objects.unbind()),
+        };
+        let (array, kind, metadata) = pool::compute(py, || match (&root, metadata) {
+            (Root::Folder(folder), None) => open(folder, path),
+            (Root::Folder(folder), Some(metadata)) => {
+                create(&folder.display().to_string(), path, metadata)
+            }
+            (Root::Objects(objects), Some(metadata)) => {
+                create(objects.get().name(), path, metadata)
+            }
+            (Root::Objects(_), None) => Err(Error::Value("expected metadata, got none".into())),
+        })?;
         let spec = Spec::new(&array, kind);
         let descr = match &spec.kind {
             Kind::Fixed(dtype, _) => Some(PyArrayDescr::new(py, dtype)?.unbind()),
@@ -62,6 +100,7 @@ impl Array {
         Ok(Self {
             grid: Grid::new(array.chunk_grid(), &spec),
             stored: array,
+            root,
             spec,
             metadata,
             descr,
@@ -162,15 +201,11 @@ impl Array {
         let points = selection::coordinates(coords, self.stored.shape())?;
         out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
         let groups = self.grid.group(&points)?;
-        let held = self.held(py);
-        pool::run(py, groups.len(), true, |i, options| {
-            let group = &groups[i];
-            // SAFETY: `group` names each element of `out` once.
-            self.read_chunk(&held, &group.chunk, false, |source| unsafe {
-                source.read(&group.transfers, &out, options)
-            })
-        })?;
-        Ok(())
+        let chunk = |i: usize| Ok((groups[i].chunk.clone(), Cow::from(&groups[i].transfers)));
+        self.read_chunks(py, groups.len(), &chunk, &|source, transfers, options| {
+            // SAFETY: the groups name each element of `out` once.
+            unsafe { source.read(transfers, &out, options) }
+        })
     }
 
     /// Read an orthogonal selection of elements of variable length: a flat list in C order.
@@ -224,6 +259,9 @@ impl Array {
 
 /// What to do with parts of a chunk.
 type Read<'a> = dyn Fn(&Source<'_>, &[Transfer], &CodecOptions) -> Result<()> + Sync + 'a;
+
+/// The indices of a chunk, and what to read of it.
+type ChunkOf<'a> = dyn Fn(usize) -> Result<(Vec<u64>, Cow<'a, [Transfer]>)> + Sync + 'a;
 
 impl Array {
     fn out(&self, py: Python<'_>, out: &Bound<'_, PyAny>) -> PyResult<Memory> {
@@ -317,16 +355,59 @@ impl Array {
             })
             .collect::<Result<_>>()?;
         let parts = Parts::new(parts)?;
-        let held = self.held(py);
-        let task = |i, options: &CodecOptions| {
-            self.read_chunk(&held, &parts.chunk(i), false, |source| {
-                read(source, &parts.transfers(i)?, options)
+        if self.is_little(axes) && matches!(self.root, Root::Folder(_)) {
+            let held = self.held(py);
+            return Ok(pool::alone(py, |options| {
+                self.read_chunk(&held, &parts.chunk(0), false, |source| {
+                    read(source, &parts.transfers(0)?, options)
+                })
+            })?);
+        }
+        let chunk = |i| Ok((parts.chunk(i), parts.transfers(i)?.into()));
+        self.read_chunks(py, parts.len(), &chunk, read)
+    }
+
+    /// Call `read` for chunks `0..count`, on all threads.
+    fn read_chunks(
+        &self,
+        py: Python<'_>,
+        count: usize,
+        chunk: &ChunkOf<'_>,
+        read: &Read<'_>,
+    ) -> PyResult<()> {
+        let (held, client) = (self.held(py), self.client(py)?);
+        if client.is_none() {
+            return Ok(pool::run(py, count, true, |i, options| {
+                let (chunk, transfers) = chunk(i)?;
+                self.read_chunk(&held, &chunk, false, |source| {
+                    read(source, &transfers, options)
+                })
+            })?);
+        }
+        let task = |i| {
+            let (chunk, transfers) = chunk(i)?;
+            Ok(fetch::Task {
+                array: self,
+                client: client.as_ref(),
+                held: &held,
+                keeps_whole: false,
+                chunk,
+                transfers,
             })
         };
-        if self.is_little(axes) {
-            return Ok(pool::alone(py, |options| task(0, options))?);
+        fetch::read(py, count, &task, &|_, source, transfers, options| {
+            read(source, transfers, options)
+        })
+    }
+
+    /// What fetches its objects, if it is not in files.
+    ///
+    /// The GIL must be held, as for [`Objects::client`].
+    pub fn client(&self, py: Python<'_>) -> Result<Option<Arc<Client>>> {
+        match &self.root {
+            Root::Folder(_) => Ok(None),
+            Root::Objects(objects) => objects.get().client(py).map(Some),
         }
-        Ok(pool::run(py, parts.len(), true, task)?)
     }
 
     /// Whether a run of rows lies in one (inner) chunk, which is decoded in one pass.
@@ -359,21 +440,51 @@ impl Array {
         keeps_whole: bool,
         read: impl FnOnce(&Source<'_>) -> Result<()>,
     ) -> Result<()> {
-        let shape = self
-            .stored
-            .chunk_shape(chunk)
-            .map_err(|error| Error::Metadata(error.to_string()))?;
-        let path = self.stored.storage().path(&self.stored.chunk_key(chunk));
-        let kept = Kept {
-            held,
-            chunk: (self.number, chunk.into()),
-            stats: &self.stats,
-            keeps_whole,
+        let shape = self.chunk_shape(chunk)?;
+        let Root::Folder(root) = &self.root else {
+            return Err(Error::Store("expected an array in files".into()));
         };
+        let path = root.join(self.chunk_key(chunk));
+        let kept = self.kept(held, chunk, keeps_whole, Known::default());
         let source = Source::open(&self.spec, &path, &shape)?.keeping(kept);
         let result = read(&source);
         source.count_bytes();
         result
+    }
+
+    /// Shape of a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if there is no such chunk.
+    pub fn chunk_shape(&self, chunk: &[u64]) -> Result<Vec<NonZeroU64>> {
+        (self.stored.chunk_shape(chunk)).map_err(|error| Error::Metadata(error.to_string()))
+    }
+
+    /// Key of a chunk in the store.
+    pub fn chunk_key(&self, chunk: &[u64]) -> String {
+        self.stored.chunk_key(chunk).as_str().into()
+    }
+
+    /// What the cache calls a chunk.
+    pub fn cached(&self, chunk: &[u64]) -> Chunk {
+        (self.number, chunk.into())
+    }
+
+    /// What is kept and counted when a chunk is read.
+    pub fn kept<'a>(
+        &'a self,
+        held: &'a Arc<Held>,
+        chunk: &[u64],
+        keeps_whole: bool,
+        known: Known,
+    ) -> Kept<'a> {
+        Kept {
+            held,
+            chunk: self.cached(chunk),
+            stats: &self.stats,
+            keeps_whole,
+            known,
+        }
     }
 }
 
@@ -489,27 +600,22 @@ impl Grid {
     }
 }
 
-/// The array at `path`, what its elements are in Python, and its metadata as it is stored.
+/// An array, what its elements are in Python, and its metadata as it is stored.
+pub type Opened = (zarrs::array::Array<()>, Kind, String);
+
+/// The array at `path` of the store in the folder `root`.
 ///
 /// # Errors
 /// [`Error::Store`] if there is none, [`Error::Metadata`] if it cannot be used.
-pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
-    let path = path.trim_matches('/');
-    let place = if path.is_empty() {
-        root.display().to_string()
-    } else {
-        root.join(path).display().to_string()
-    };
-    let store = Arc::new(LocalStore::new(root));
-    let text = |name: &str| -> Result<Option<String>> {
-        let failed =
-            |error: &dyn std::fmt::Display| Error::Store(format!("{place}/{name}: {error}"));
-        let key = format!("{path}/{name}");
-        let key = StoreKey::new(key.trim_start_matches('/')).map_err(|error| failed(&error))?;
-        let bytes = store.get(&key).map_err(|error| failed(&error))?;
-        bytes
-            .map(|bytes| String::from_utf8(bytes.to_vec()).map_err(|error| failed(&error)))
-            .transpose()
+pub fn open(root: &Path, path: &str) -> Result<Opened> {
+    let folder = root.join(path.trim_matches('/'));
+    let text = |name: &str| {
+        let file = folder.join(name);
+        match fs::read_to_string(&file) {
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(Error::Store(format!("{}: {error}", file.display()))),
+            Ok(text) => Ok(Some(text)),
+        }
     };
     let metadata = match text("zarr.json")? {
         Some(metadata) => metadata,
@@ -518,16 +624,30 @@ pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore
             (Some(array), None) => array,
             (None, _) => {
                 return Err(Error::Store(format!(
-                    "no array at {place}: neither zarr.json nor .zarray is there"
+                    "no array at {}: neither zarr.json nor .zarray is there",
+                    folder.display()
                 )));
             }
         },
     };
+    create(&root.display().to_string(), path, metadata)
+}
+
+/// The array at `path` of the store `root`, of that metadata.
+///
+/// # Errors
+/// [`Error::Metadata`], with its place, if it cannot be used.
+fn create(root: &str, path: &str, metadata: String) -> Result<Opened> {
+    let path = path.trim_matches('/');
     let node = format!("/{path}");
-    let (array, kind) = metadata::create(store, &node, &metadata).map_err(|error| match error {
-        Error::Metadata(message) => Error::Metadata(format!("{place}: {message}")),
-        error => error,
-    })?;
+    let (array, kind) =
+        metadata::create(().into(), &node, &metadata).map_err(|error| match error {
+            Error::Metadata(message) => {
+                let place = format!("{root}/{path}");
+                Error::Metadata(format!("{}: {message}", place.trim_end_matches('/')))
+            }
+            error => error,
+        })?;
     Ok((array, kind, metadata))
 }
 

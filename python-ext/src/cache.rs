@@ -82,7 +82,7 @@ impl Drop for Block {
 }
 
 /// A chunk of an array: the number of the array, and the indices of the chunk.
-type Chunk = (u64, Box<[u64]>);
+pub type Chunk = (u64, Box<[u64]>);
 
 /// What a process keeps.
 pub struct Held {
@@ -139,9 +139,19 @@ impl Held {
         let _evicted = (self.blocks.lock()).put((chunk.clone(), place), stamp, block, bytes);
     }
 
+    /// The block of an object as it was last seen, and its stamp.
+    pub fn latest_block(&self, chunk: &Chunk, place: usize) -> Option<(Stamp, Arc<Block>)> {
+        self.blocks.lock().latest(&(chunk.clone(), place))
+    }
+
     /// Where the subchunks of a shard are, if its file is still the one of that stamp.
     pub fn index(&self, chunk: &Chunk, stamp: Stamp) -> Option<Arc<[[u64; 2]]>> {
         self.indexes.lock().get(chunk, stamp)
+    }
+
+    /// Where the subchunks of a shard are, in an object as it was last seen, and its stamp.
+    pub fn latest_index(&self, chunk: &Chunk) -> Option<(Stamp, Arc<[[u64; 2]]>)> {
+        self.indexes.lock().latest(chunk)
     }
 
     /// Keep the index of a shard.
@@ -181,8 +191,13 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
     }
 
     fn get(&mut self, key: &K, stamp: Stamp) -> Option<V> {
+        let (of, value) = self.latest(key)?;
+        (of == stamp).then_some(value)
+    }
+
+    fn latest(&mut self, key: &K) -> Option<(Stamp, V)> {
         let (of, value, _) = self.entries.get(key)?;
-        (*of == stamp).then(|| value.clone())
+        Some((*of, value.clone()))
     }
 
     /// Give back what makes room for it, and what it replaces; or itself, if it is too large.

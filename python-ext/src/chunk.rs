@@ -12,7 +12,7 @@ use tempozarr::fused::{FusedCodec, Plan, Target, fuse_chain};
 use zarrs::array::{ArraySubset, CodecChain, DataType, FillValue};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayCodecTraits,
-    ArrayToBytesCodecTraits, CodecError, CodecOptions,
+    ArrayToBytesCodecTraits, CodecError, CodecOptions, CodecTraits,
 };
 
 use crate::dtype::Kind;
@@ -179,6 +179,12 @@ impl Spec {
             self.fused(codecs, &shape)
                 .is_some_and(|(_, plan)| !plan.reads_parts())
         })
+    }
+
+    /// Whether nothing less than a whole chunk of that shape can be decoded.
+    pub fn is_one_unit(&self, shape: &[NonZeroU64]) -> bool {
+        self.granule(shape) == lengths(shape)
+            && !(self.codecs.partial_decoder_capability()).partial_decode
     }
 
     /// Decode what `transfers` name of `unit` into `out`.

@@ -1,10 +1,11 @@
 //! Python bindings of tempozarr: the module `tempozarr._core`.
 //!
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
-//! - `array`: `Array`, an array of a local store; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
+//! - `array`: `Array`, an array; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
-//!   `store`: its file; `fetched`: its bytes, if Python fetched them; `metadata`: from text to zarrs;
+//!   `store`: its file; `fetched`: its bytes in memory; `metadata`: from text to zarrs;
+//! - `objects`: object stores, their requests and retries; `fetch`: chunks that are read from them;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
 //! - `kernels`: filters on whole arrays, and aliases of codec names;
@@ -24,10 +25,12 @@ mod cast;
 mod chunk;
 mod dtype;
 mod errors;
+mod fetch;
 mod fetched;
 mod kernels;
 mod memory;
 mod metadata;
+mod objects;
 mod pipeline;
 mod pool;
 mod rows;
@@ -53,6 +56,8 @@ mod _core {
     use super::cache::Cache;
     #[pymodule_export]
     use super::kernels::{register_alias, xor_decode, xor_encode};
+    #[pymodule_export]
+    use super::objects::Objects;
     #[pymodule_export]
     use super::pipeline::ChunkPipeline;
     #[pymodule_export]

@@ -34,7 +34,7 @@ pub fn set_threads(n: usize) {
 /// its size belongs to whoever starts it first.
 ///
 /// The GIL must be held: `os.fork` holds it too, so the lock is free in every child.
-fn pool(_py: Python<'_>) -> Result<Arc<ThreadPool>> {
+pub fn pool(_py: Python<'_>) -> Result<Arc<ThreadPool>> {
     let threads = match THREADS.load(Ordering::Relaxed) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

@@ -9,7 +9,9 @@ use zarrs_codec::CodecOptions;
 use crate::array::Array;
 use crate::cache::Held;
 use crate::errors::{Error, Result};
+use crate::fetch;
 use crate::memory::Memory;
+use crate::objects::Client;
 use crate::pool;
 use crate::selection::{Axis, Parts};
 
@@ -46,6 +48,13 @@ pub fn read_rows(py: Python<'_>, jobs: Vec<PyJob<'_>>) -> PyResult<()> {
         .map(|job| Job::new(py, job))
         .collect::<PyResult<Vec<_>>>()?;
     expect_disjoint(&jobs)?;
+    let clients = jobs
+        .iter()
+        .map(|job| job.array.get().client(py))
+        .collect::<Result<Vec<_>>>()?;
+    if clients.iter().any(Option::is_some) {
+        return read_objects(py, &jobs, &clients);
+    }
     if let [job] = &jobs[..]
         && let [run] = &job.runs[..]
         && job.array.get().is_in_one_chunk(&run.0)
@@ -66,6 +75,33 @@ pub fn read_rows(py: Python<'_>, jobs: Vec<PyJob<'_>>) -> PyResult<()> {
         })
     });
     Ok(tasks?)
+}
+
+/// [`read_rows`] where arrays are in object stores, some of them or all.
+fn read_objects(py: Python<'_>, jobs: &[Job], clients: &[Option<Arc<Client>>]) -> PyResult<()> {
+    let tasks = pool::compute(py, || {
+        let mut tasks = Vec::new();
+        for (job, client) in std::iter::zip(jobs, clients) {
+            let parts = Arc::new(job.array.get().cut_rows(&job.runs)?);
+            tasks.extend((0..parts.len()).map(|i| (job, client, Arc::clone(&parts), i)));
+        }
+        Ok(tasks)
+    })?;
+    let task = |i: usize| {
+        let (job, client, parts, i) = &tasks[i];
+        Ok(fetch::Task {
+            array: job.array.get(),
+            client: client.as_ref(),
+            held: &job.held,
+            keeps_whole: true,
+            chunk: parts.chunk(*i),
+            transfers: parts.transfers(*i)?.into(),
+        })
+    };
+    fetch::read(py, tasks.len(), &task, &|i, source, transfers, options| {
+        // SAFETY: as in `Job::read`.
+        unsafe { source.read(transfers, &tasks[i].0.out, options) }
+    })
 }
 
 impl Job {

@@ -10,7 +10,7 @@ use numpy::PyArray1;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
-use crate::chunk::{Update, lengths, size, whole};
+use crate::chunk::{Update, size, whole};
 use crate::errors::{Error, Result};
 use crate::fetched::{Fetched, fetched};
 use crate::memory::Memory;
@@ -94,7 +94,7 @@ impl Selected {
             let index = sharding.decode_index(name, &encoded, &grid, options)?;
             let size = sharding.size_limit(name, &grid, self.pipeline.get().spec.item)?;
             let mut wanted = Vec::new();
-            for place in places(sharding, &grid, &task.transfer)? {
+            for place in shard::places(sharding, &grid, std::slice::from_ref(&task.transfer))? {
                 let Ok(range) = shard::range_of(name, index[place], size) else {
                     // How long the shard is decides whether that is an error.
                     ranges = None;
@@ -220,7 +220,7 @@ impl Selected {
         let item = pipeline.spec.item;
         let bytes = size(&whole(&pipeline.shape), item).map_or(u64::MAX, |bytes| bytes as u64);
         let index = sharding.index_len(name, &grid)? as u64;
-        let wanted = places(sharding, &grid, transfer)?.len();
+        let wanted = shard::places(sharding, &grid, std::slice::from_ref(transfer))?.len();
         let is_most = wanted > shard::encoded_len(&grid)? / 2;
         let has_limit = sharding.size_limit(name, &grid, item).is_ok();
         if is_most || bytes <= gap || bytes / 2 < index || !has_limit {
@@ -256,19 +256,4 @@ impl Selected {
             .collect::<Result<_>>()?;
         Ok(Some(ChunkFile::pieces(pieces, size).into()))
     }
-}
-
-/// Which subchunks a transfer needs, in ascending order.
-fn places(sharding: &Sharding, grid: &[u64], transfer: &Transfer) -> Result<Vec<usize>> {
-    if transfer.is_empty() {
-        return Ok(Vec::new());
-    }
-    let parts = transfer.cut(&lengths(&sharding.subchunk))?;
-    let mut places: Vec<_> = parts
-        .iter()
-        .map(|(indices, _)| shard::place(indices, grid))
-        .collect();
-    places.sort_unstable();
-    places.dedup();
-    Ok(places)
 }

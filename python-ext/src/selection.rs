@@ -211,7 +211,7 @@ pub fn distinct<'a>(axes: impl Iterator<Item = &'a Axis>) -> bool {
 }
 
 /// Part of a chunk and where it goes in the caller's array (or comes from).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Transfer {
     /// Per dimension of the chunk: indices in the chunk, and in the next dimension of the array
     /// (`None` for a dimension of one index that the array does not have).

@@ -443,6 +443,19 @@ pub fn coalesced(mut ranges: Vec<Range<u64>>, gap: u64, limit: u64) -> Vec<Range
     merged
 }
 
+/// Which subchunks `transfers` need, in ascending order.
+pub fn places(sharding: &Sharding, grid: &[u64], transfers: &[Transfer]) -> Result<Vec<usize>> {
+    let subchunk = lengths(&sharding.subchunk);
+    let mut places = Vec::new();
+    for transfer in transfers.iter().filter(|transfer| !transfer.is_empty()) {
+        let parts = transfer.cut(&subchunk)?;
+        places.extend(parts.iter().map(|(indices, _)| place(indices, grid)));
+    }
+    places.sort_unstable();
+    places.dedup();
+    Ok(places)
+}
+
 /// The place in the index of a subchunk.
 pub fn place(subchunk: &[u64], grid: &[u64]) -> usize {
     let indices = std::iter::zip(subchunk, grid);

@@ -2,6 +2,7 @@
 //! memory.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
@@ -11,10 +12,10 @@ use tempozarr::fused::{FusedCodec, Plan};
 use zarrs::array::ArraySubset;
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesVariableLength, ArrayPartialDecoderTraits,
-    ArrayToBytesCodecTraits, CodecOptions, CodecTraits,
+    ArrayToBytesCodecTraits, CodecOptions,
 };
 
-use crate::cache::{Block, Held};
+use crate::cache::{Block, Chunk, Held};
 use crate::chunk::{ENCODED, Spec, Unit, fixed, lengths, refused, size, store_error, view, whole};
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
@@ -23,7 +24,7 @@ use crate::scatter::{self, Offsets};
 use crate::selection::Transfer;
 use crate::shard::{self, Sharding};
 use crate::stats::{Counter, Stats};
-use crate::store::ChunkFile;
+use crate::store::{ChunkFile, Stamp};
 
 /// An element of variable length while it is moved about: which block it is in, and where.
 pub type Handle = [u64; 2];
@@ -46,12 +47,25 @@ pub struct Kept<'a> {
     /// The cache.
     pub held: &'a Arc<Held>,
     /// The array and the chunk, for the cache.
-    pub chunk: (u64, Box<[u64]>),
+    pub chunk: Chunk,
     /// The counters of the array.
     pub stats: &'a Stats,
     /// Whether to keep what one transfer reads as a whole, too: after a scan, it is seldom read
     /// again.
     pub keeps_whole: bool,
+    /// What is known of it beside its bytes.
+    pub known: Known,
+}
+
+/// What is known of an object, and is not fetched.
+#[derive(Default)]
+pub struct Known {
+    /// Which object that is.
+    pub stamp: Stamp,
+    /// The index of the shard.
+    pub index: Option<Arc<[[u64; 2]]>>,
+    /// Decoded subchunks, or the chunk.
+    pub pinned: HashMap<usize, Arc<Block>>,
 }
 
 impl<'a> Source<'a> {
@@ -136,7 +150,7 @@ impl<'a> Source<'a> {
         let fused = spec.fused(&spec.codecs, self.shape).filter(|(_, plan)| {
             !plan.reads_parts() || transfers.iter().any(|part| part.covers(&whole(self.shape)))
         });
-        if fused.is_some() || (self.shares(&transfers) && self.is_one_unit()) {
+        if fused.is_some() || (self.shares(&transfers) && spec.is_one_unit(self.shape)) {
             let unit = Unit {
                 codecs: &spec.codecs,
                 fused: fused.as_ref(),
@@ -156,12 +170,6 @@ impl<'a> Source<'a> {
     /// Whether what is decoded for one of `transfers` may serve others, now or later.
     fn shares(&self, transfers: &[&Transfer]) -> bool {
         transfers.len() > 1 || self.kept.as_ref().is_some_and(|kept| kept.held.keeps(1))
-    }
-
-    /// Whether nothing less than the whole chunk can be decoded.
-    fn is_one_unit(&self) -> bool {
-        self.spec.granule(self.shape) == lengths(self.shape)
-            && !(self.spec.codecs.partial_decoder_capability()).partial_decode
     }
 
     /// [`Self::read`] from a shard.
@@ -238,7 +246,9 @@ impl<'a> Source<'a> {
         };
         let keeps = self.kept.as_ref().filter(|kept| kept.held.keeps(bytes));
         if let Some(kept) = keeps {
-            if let Some(block) = kept.held.block(&kept.chunk, unit.place, stamp) {
+            let pinned = kept.known.pinned.get(&unit.place).cloned();
+            if let Some(block) = pinned.or_else(|| kept.held.block(&kept.chunk, unit.place, stamp))
+            {
                 kept.stats.hits.add(1);
                 return put(&block);
             }
@@ -350,6 +360,9 @@ impl<'a> Source<'a> {
         options: &CodecOptions,
     ) -> Result<Arc<[[u64; 2]]>> {
         let file = self.file()?;
+        if let Some(index) = self.kept.as_ref().and_then(|kept| kept.known.index.clone()) {
+            return Ok(index);
+        }
         if let Some(kept) = &self.kept
             && let Some(index) = kept.held.index(&kept.chunk, file.stamp())
         {

@@ -4,13 +4,13 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOptions};
+use zarrs_storage::StorageError;
 use zarrs_storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
-use zarrs_storage::{Bytes, MaybeBytesIterator, ReadableStorageTraits, StorageError, StoreKey};
 
 use crate::fetched::Fetched;
 use crate::stats::Counter;
@@ -38,7 +38,7 @@ enum Place {
     Pieces(Vec<(u64, Fetched)>),
 }
 
-/// What tells a file from the one that replaces it: its size, identity and times.
+/// What tells a file, or an object, from the one that replaces it: its size, identity and times.
 pub type Stamp = [u64; 4];
 
 impl ChunkFile {
@@ -73,6 +73,11 @@ impl ChunkFile {
         Self::in_memory(Place::Pieces(pieces), size)
     }
 
+    /// The same bytes, of an object of that stamp.
+    pub fn stamped(self, stamp: Stamp) -> Self {
+        Self { stamp, ..self }
+    }
+
     fn in_memory(bytes: Place, size: u64) -> Self {
         Self {
             bytes,
@@ -92,9 +97,18 @@ impl ChunkFile {
         self.stamp
     }
 
-    /// Bytes that were read so far.
+    /// Bytes that were read from the file so far; none if they were in memory.
     pub fn bytes_read(&self) -> u64 {
         self.read.get()
+    }
+
+    /// Bytes that it holds in memory.
+    pub fn held(&self) -> usize {
+        match &self.bytes {
+            Place::File(_) => 0,
+            Place::Memory(bytes) => bytes.len(),
+            Place::Pieces(pieces) => pieces.iter().map(|(_, piece)| piece.len()).sum(),
+        }
     }
 
     /// Bytes of the file.
@@ -143,8 +157,8 @@ impl ChunkFile {
 
     /// By position: threads share the file, and it has one cursor.
     fn read_exact(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read.add(bytes.len() as u64);
         if let Place::File(file) = &self.bytes {
+            self.read.add(bytes.len() as u64);
             return read_exact_at(file, bytes, offset);
         }
         if let Some((piece, start)) = self.piece(&(offset..offset + bytes.len() as u64))? {
@@ -255,56 +269,11 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Resu
 }
 
 /// The errors that mean "no such key", as zarr-python has it.
-fn is_absent(error: &io::Error) -> bool {
+pub fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
     )
-}
-
-/// A folder, as a store that zarrs opens arrays from.
-#[derive(Debug)]
-pub struct LocalStore {
-    root: PathBuf,
-}
-
-impl LocalStore {
-    /// The store in the folder `root`.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    /// The file of `key`.
-    pub fn path(&self, key: &StoreKey) -> PathBuf {
-        self.root.join(key.as_str())
-    }
-}
-
-impl ReadableStorageTraits for LocalStore {
-    fn get_partial_many<'a>(
-        &'a self,
-        key: &StoreKey,
-        ranges: ByteRangeIterator<'a>,
-    ) -> Result<MaybeBytesIterator<'a>, StorageError> {
-        let Some(file) = ChunkFile::open(&self.path(key)).map_err(Arc::new)? else {
-            return Ok(None);
-        };
-        Ok(Some(Box::new(ranges.map(move |range| {
-            file.read_range(range)
-                .map(Bytes::from)
-                .map_err(|error| StorageError::Other(error.to_string()))
-        }))))
-    }
-
-    fn size_key(&self, key: &StoreKey) -> Result<Option<u64>, StorageError> {
-        Ok(ChunkFile::open(&self.path(key))
-            .map_err(Arc::new)?
-            .map(|file| file.size))
-    }
-
-    fn supports_get_partial(&self) -> bool {
-        true
-    }
 }
 
 /// Replace or create `path`: a reader sees the old bytes or the new ones, never a part.

@@ -1,7 +1,8 @@
 """Zarr stores of time series, read and written by Rust.
 
-`tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
-zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
+`tempozarr.open` indexes stores like numpy, in folders and at URLs, without zarr-python;
+`tempozarr.enable` makes zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our
+codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
 lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.WindowLoader` gives batches
 of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or

@@ -21,6 +21,7 @@ from tempozarr import _core
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._indexing import Plan, plan, plan_orthogonal, plan_points, split_points
+from tempozarr._objects import SCHEMES, Folder, Prefix, parsed
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     Rows: TypeAlias = NDArray[np.int64]
     Job: TypeAlias = tuple["Array", Rows, Rows, Rows, int, NDArray[Any], str | None]
     Source: TypeAlias = str | os.PathLike[str] | zarr.Array[Any] | zarr.Group
+    Root: TypeAlias = str | Prefix
+    Node: TypeAlias = tuple[str, dict[str, Any]]
 
 _LOOKED_FOR = "zarr.json, .zarray or .zgroup"
 
@@ -83,18 +86,25 @@ class Explanation:
 
 
 class Array:
-    """One zarr array of a local store, read by Rust threads with the GIL released.
+    """One zarr array, read by Rust threads with the GIL released.
 
     Open one with `tempozarr.open_array`. Indexing gives what `zarr.Array` gives, and numpy's
     results (negative steps, `None`, ...) where zarr-python refuses. Instances hold no open file,
-    may be shared between threads, and are pickled as the path that they were opened from.
+    may be shared between threads, and are pickled as the path or URL that they were opened from,
+    with its storage options.
     """
 
     __slots__ = ("_attrs", "_cache", "_core", "_dtype", "_metadata", "_path", "_root")
 
-    def __init__(self, root: str, path: str = "", cache: Cache | None = None) -> None:
+    def __init__(
+        self, root: Root, path: str = "", cache: Cache | None = None, node: Node | None = None
+    ) -> None:
         self._cache = cache or Cache()
-        self._core = _core.Array(root, path, self._cache.core)
+        if isinstance(root, Prefix):
+            _, document = _expected("array", _folder(root, path), node)
+            self._core = _core.Array(root.core, path, self._cache.core, json.dumps(document))
+        else:
+            self._core = _core.Array(root, path, self._cache.core)
         self._root = root
         self._path = path
         self._metadata: dict[str, Any] = json.loads(self._core.metadata)
@@ -321,7 +331,7 @@ class Array:
     def __hash__(self) -> int:
         return hash((Array, self._root, self._path))
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str, Cache]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Root, str, Cache]]:
         return type(self), (self._root, self._path, self._cache)
 
     def __repr__(self) -> str:
@@ -333,7 +343,7 @@ class Array:
 
     @property
     def _where(self) -> str:
-        return str(Path(self._root, self._path))
+        return str(_folder(self._root, self._path))
 
     def _windows(
         self, starts: NDArray[Any], length: int, step: int
@@ -365,7 +375,7 @@ class Array:
     def _execute(self, planned: Plan, out: NDArray[Any] | None = None) -> NDArray[Any]:
         direct = out is not None and planned.take is None and planned.points is None
         if direct and out is not None:
-            block = out[planned.keep]
+            block = out[(*planned.keep, ...)]  # an array, also of no dimensions
         else:
             order = "F" if self._metadata.get("order") == "F" else "C"
             block = np.empty(planned.block, self._dtype, order=order)  # type: ignore[call-overload]
@@ -447,13 +457,13 @@ class Group(Mapping[str, "Array | Group"]):
 
     __slots__ = ("_attrs", "_cache", "_metadata", "_path", "_root")
 
-    def __init__(self, root: str, path: str = "", cache: Cache | None = None) -> None:
+    def __init__(
+        self, root: Root, path: str = "", cache: Cache | None = None, node: Node | None = None
+    ) -> None:
         self._cache = cache or Cache()
         self._root = root
         self._path = path
-        kind, self._metadata = _node(self._folder) or (None, {})
-        if kind != "group":
-            raise StoreError(f"expected a group at {self._folder}, {_found(self._folder, kind)}")
+        _, self._metadata = _expected("group", self._folder, node)
         self._attrs: dict[str, Any] = self._metadata.get("attributes") or {}
 
     @property
@@ -486,16 +496,14 @@ class Group(Mapping[str, "Array | Group"]):
             If there is none; its text names what there is.
         """
         path = self._join(key)
-        kind, _ = _node(Path(self._root, path)) or (None, {})
-        if kind is None:
-            raise KeyError(
-                f"no array or group {key!r} in {self._folder}; it has {_listing(list(self))}"
-            )
-        return (Array if kind == "array" else Group)(self._root, path, self._cache)
+        node = _node(_folder(self._root, path))
+        if node is None:
+            raise KeyError(f"no array or group {key!r} in {self._folder}; it has {self._names()}")
+        return _opened(self._root, path, self._cache, node)
 
     def __iter__(self) -> Iterator[str]:
         """Names of the arrays and groups in this group, sorted."""
-        return (name for name, _, _ in self._children())
+        return (name for name, _ in _children(self._folder))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -504,25 +512,29 @@ class Group(Mapping[str, "Array | Group"]):
         if not isinstance(key, str):
             return False
         try:
-            return _node(Path(self._root, self._join(key))) is not None
+            return _node(_folder(self._root, self._join(key))) is not None
         except KeyError:
             return False
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays in this group."""
-        for name, kind, _ in self._children():
-            if kind == "array":
-                yield name, Array(self._root, self._join(name), self._cache)
+        for name, node in _children(self._folder):
+            if node[0] == "array":
+                yield name, Array(self._root, self._join(name), self._cache, node)
 
     def groups(self) -> Iterator[tuple[str, Group]]:
         """Names and groups in this group."""
-        for name, kind, _ in self._children():
-            if kind == "group":
-                yield name, Group(self._root, self._join(name), self._cache)
+        for name, node in _children(self._folder):
+            if node[0] == "group":
+                yield name, Group(self._root, self._join(name), self._cache, node)
 
     def members(self) -> tuple[tuple[str, Array | Group], ...]:
         """Names, and the arrays and groups of this group."""
-        return tuple(self.items())
+        children = _children(self._folder)
+        return tuple(
+            (name, _opened(self._root, self._join(name), self._cache, node))
+            for name, node in children
+        )
 
     def tree(self) -> str:
         """Draw everything below this group: shapes, data types, codecs. Opens no array."""
@@ -538,15 +550,21 @@ class Group(Mapping[str, "Array | Group"]):
     def __hash__(self) -> int:
         return hash((Group, self._root, self._path))
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, str, Cache]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Root, str, Cache]]:
         return type(self), (self._root, self._path, self._cache)
 
     def __repr__(self) -> str:
-        return f"<tempozarr.Group {self._folder}: {_listing(list(self))}>"
+        return f"<tempozarr.Group {self._folder}: {self._names()}>"
 
     @property
-    def _folder(self) -> Path:
-        return Path(self._root, self._path)
+    def _folder(self) -> Path | Folder:
+        return _folder(self._root, self._path)
+
+    def _names(self) -> str:
+        try:
+            return _listing(list(self))
+        except StoreError:
+            return "what its store does not list"
 
     def _join(self, key: str) -> str:
         parts = [part for part in key.split("/") if part]
@@ -556,70 +574,88 @@ class Group(Mapping[str, "Array | Group"]):
             )
         return "/".join([self._path, *parts] if self._path else parts)
 
-    def _children(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        for folder in sorted(self._folder.iterdir()):
-            if node := _node(folder):
-                yield folder.name, *node
-
     def _draw(self, lines: list[str], indent: str) -> None:
-        children = list(self._children())
-        for i, (name, kind, metadata) in enumerate(children, 1):
+        children = list(_children(self._folder))
+        for i, (name, (kind, metadata)) in enumerate(children, 1):
             branch, below = ("└── ", "    ") if i == len(children) else ("├── ", "│   ")
             lines.append(indent + branch + (_summary(name, metadata) if kind == "array" else name))
             if kind == "group":
                 Group(self._root, self._join(name))._draw(lines, indent + below)  # noqa: SLF001
 
 
-def open(source: Source, *, cache_bytes: int = 0) -> Array | Group:  # noqa: A001
-    """Open the array or group at a path, `file://` URL, or of a `zarr.Array` or `zarr.Group`.
+def open(  # noqa: A001
+    source: Source, *, cache_bytes: int = 0, storage_options: Mapping[str, Any] | None = None
+) -> Array | Group:
+    """Open the array or group at a path, at a URL, or of a `zarr.Array` or `zarr.Group`.
 
     Parameters
     ----------
     source
-        What to open.
+        What to open. URLs are those of files (`file://`) or of object stores: `s3://bucket/path`,
+        `gs://`, `az://`, `http://` or `https://`.
     cache_bytes
         Up to how many bytes of decoded chunks to keep, the last used ones, for reads that want only
         parts of them; in all, for the arrays of a group. A chunk whose file has changed is read
-        anew.
+        anew; objects are taken to be unchanged.
+    storage_options
+        Credentials, endpoint, timeouts and the like of an object store, named as in the Rust crate
+        `object_store` (`aws_access_key_id`, `region`, `endpoint`, `allow_http`, `skip_signature`,
+        `timeout`, ...), and `max_retries`, `retry_timeout` and `concurrency`. Timeouts are texts
+        such as "30 seconds", or numbers of seconds. What is not given is taken from the
+        environment: variables that start with `AWS_`, `GOOGLE_` or `AZURE_`.
 
     Raises
     ------
     StoreError
-        If there is neither.
+        If there is neither, or if an object cannot be fetched.
     MetadataError
         If an array's codecs or data type cannot be used.
     TempozarrError
-        If the store is not a local one.
+        If it is an array or group of another store of zarr-python.
+    ValueError
+        If a URL or a storage option cannot be used.
     """
-    return opened(*located(source), Cache(cache_bytes))
+    return opened(*located(source, storage_options), Cache(cache_bytes))
 
 
-def opened(root: str, path: str, cache: Cache) -> Array | Group:
-    """Open what is at a path of the store in the folder `root`; as `open`."""
-    folder = Path(root, path)
-    kind, _ = _node(folder) or (None, {})
-    if kind is None:
-        raise StoreError(f"expected an array or group at {folder}, {_found(folder, kind)}")
-    return (Array if kind == "array" else Group)(root, path, cache)
+def opened(root: Root, path: str, cache: Cache) -> Array | Group:
+    """Open what is at a path of a store; as `open`."""
+    folder = _folder(root, path)
+    node = _node(folder)
+    if node is None:
+        raise StoreError(f"expected an array or group at {folder}, {_found(folder, None)}")
+    return _opened(root, path, cache, node)
 
 
-def open_array(source: Source, *, cache_bytes: int = 0) -> Array:
+def _opened(root: Root, path: str, cache: Cache, node: Node) -> Array | Group:
+    return (Array if node[0] == "array" else Group)(root, path, cache, node)
+
+
+def open_array(
+    source: Source, *, cache_bytes: int = 0, storage_options: Mapping[str, Any] | None = None
+) -> Array:
     """Open an array; as `tempozarr.open`, and a StoreError if it is a group."""
-    root, path = located(source)
-    folder = Path(root, path)
-    kind, _ = _node(folder) or (None, {})
-    if kind != "array":
-        raise StoreError(f"expected an array at {folder}, {_found(folder, kind)}")
-    return Array(root, path, Cache(cache_bytes))
+    root, path = located(source, storage_options)
+    node = _expected("array", _folder(root, path))
+    return Array(root, path, Cache(cache_bytes), node)
 
 
-def open_group(source: Source, *, cache_bytes: int = 0) -> Group:
+def open_group(
+    source: Source, *, cache_bytes: int = 0, storage_options: Mapping[str, Any] | None = None
+) -> Group:
     """Open a group; as `tempozarr.open`, and a StoreError if it is an array."""
-    return Group(*located(source), Cache(cache_bytes))
+    return Group(*located(source, storage_options), Cache(cache_bytes))
 
 
-def located(source: Any) -> tuple[str, str]:
-    """Root folder of a store and a path within it."""
+def located(source: Any, options: Mapping[str, Any] | None = None) -> tuple[Root, str]:
+    """Root of a store, a folder or in an object store, and a path within it."""
+    if isinstance(source, str) and source.partition("://")[0].lower() in SCHEMES:
+        return Prefix(source, options), ""
+    if options:
+        raise ValueError(
+            "storage_options: expected a URL such as 's3://bucket/a.zarr' with them, got "
+            f"{source!r}"
+        )
     if isinstance(source, Array | Group):
         return source._root, source._path  # noqa: SLF001
     if "zarr" in sys.modules:
@@ -630,29 +666,43 @@ def located(source: Any) -> tuple[str, str]:
             if type(source.store) is not LocalStore:
                 raise TempozarrError(
                     f"expected an array or group of a zarr LocalStore, got {source.store!r}: "
-                    "tempozarr opens local stores for now. Read it with zarr-python, "
-                    "after tempozarr.enable()"
+                    "open its URL, or read it with zarr-python, after tempozarr.enable()"
                 )
             return str(source.store.root.absolute()), source.path
     if isinstance(source, str) and "://" in source:
         url = urlsplit(source)
         if url.scheme != "file" or url.netloc not in {"", "localhost"}:
             raise TempozarrError(
-                f"expected a path or a file:// URL, got {source!r}: tempozarr opens local stores "
-                "for now. Read it with zarr.open, after tempozarr.enable()"
+                f"expected a path, or a URL of file://, s3://, gs://, az:// or http(s)://, got "
+                f"{source!r}: read it with zarr.open, after tempozarr.enable()"
             )
         source = url2pathname(unquote(url.path))
     try:
         return str(Path(source).absolute()), ""
     except TypeError:
         raise TypeError(
-            "expected a path, a file:// URL, a zarr.Array or a zarr.Group, "
-            f"got {type(source).__name__}"
+            f"expected a path, a URL, a zarr.Array or a zarr.Group, got {type(source).__name__}"
         ) from None
 
 
-def _node(folder: Path) -> tuple[str, dict[str, Any]] | None:
+def _folder(root: Root, path: str) -> Path | Folder:
+    return Folder(root, path) if isinstance(root, Prefix) else Path(root, path)
+
+
+def _expected(kind: str, folder: Path | Folder, node: Node | None = None) -> Node:
+    """The node in a folder, which is expected to be an array, or a group."""
+    node = node or _node(folder)
+    if node is None or node[0] != kind:
+        article = "an" if kind == "array" else "a"
+        there = node and node[0]
+        raise StoreError(f"expected {article} {kind} at {folder}, {_found(folder, there)}")
+    return node
+
+
+def _node(folder: Path | Folder) -> Node | None:
     """Kind ("array" or "group") and metadata of a folder; None if it is neither."""
+    if isinstance(folder, Folder):
+        return folder.node()
     if (metadata := _json(folder / "zarr.json")) is not None:
         return str(metadata.get("node_type")), metadata
     for kind, name in (("array", ".zarray"), ("group", ".zgroup")):
@@ -661,38 +711,51 @@ def _node(folder: Path) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def nodes(folder: Path, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _children(folder: Path | Folder) -> Iterator[tuple[str, Node]]:
+    """Names and nodes of the arrays and groups in a folder, sorted."""
+    if isinstance(folder, Folder):
+        yield from folder.children()
+        return
+    for child in sorted(folder.iterdir()):
+        if node := _node(child):
+            yield child.name, node
+
+
+def nodes(folder: Path | Folder, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Path, kind and metadata of an array or a group, and of all in it, groups first."""
     if node := _node(folder / path):
-        yield path, *node
-        if node[0] == "group":
-            for child in sorted((folder / path).iterdir()):
-                if child.is_dir():
-                    yield from nodes(folder, f"{path}/{child.name}".lstrip("/"))
+        yield from _below(folder, path, node)
+
+
+def _below(
+    folder: Path | Folder, path: str, node: Node
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    yield path, *node
+    if node[0] == "group":
+        for name, child in _children(folder / path):
+            yield from _below(folder, f"{path}/{name}".lstrip("/"), child)
 
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_bytes())
+        content = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as e:
-        raise MetadataError(f"expected JSON in {file}: {e}") from e
-    if not isinstance(content, dict):
-        raise MetadataError(f"expected a JSON object in {file}, got {type(content).__name__}")
-    return content
+    return parsed(content, file)
 
 
-def _found(folder: Path, kind: str | None) -> str:
+def _found(folder: Path | Folder, kind: str | None) -> str:
     """What is there instead of what was asked for."""
     if kind is not None:
         article = "an" if kind == "array" else "a"
         return f"found {article} {kind}: use tempozarr.open_{kind}, or tempozarr.open for either"
+    if isinstance(folder, Folder):
+        return f"found no {_LOOKED_FOR} there"
     if folder.is_file():
         return "found a file: a store is a folder"
     if not folder.is_dir():
         return "which does not exist"
-    below = sorted(child.name for child in folder.iterdir() if _node(child))
+    below = [name for name, _ in _children(folder)]
     return f"found a folder without {_LOOKED_FOR}; of stores it has {_listing(below)}"
 
 

@@ -19,13 +19,33 @@ class Unsupported(NotImplementedError):  # noqa: N818
     """A selection that Rust does not know. Raised before anything is read or written."""
 
 @final
+class Objects:
+    """A prefix of an object store."""
+
+    def __new__(cls, url: str, options: dict[str, str]) -> Objects:
+        """Prepare what is below a URL, with options as `object_store` names them."""
+
+    def get(self, keys: list[str]) -> list[bytes | None]:
+        """Contents of small objects, fetched side by side; None for one that does not exist."""
+
+    def folders(self, path: str) -> list[str]:
+        """Names of the folders in a folder."""
+
+@final
 class Array:
-    """One array of a local store; opened once, cheap to share between threads."""
+    """One array of a store; opened once, cheap to share between threads."""
 
-    def __new__(cls, root: str, path: str, cache: Cache | None = None) -> Array:
-        """Open the array at `path` (`""` or `a/b`) of the store in folder `root`.
+    def __new__(
+        cls,
+        root: str | Objects,
+        path: str,
+        cache: Cache | None = None,
+        metadata: str | None = None,
+    ) -> Array:
+        """Open the array at `path` (`""` or `a/b`) of the store in folder `root`, or in objects.
 
-        Decoded chunks are kept in `cache`, which may be that of other arrays too.
+        Decoded chunks are kept in `cache`, which may be that of other arrays too. The metadata, as
+        JSON, is read from the folder, unless it is given; of objects it has to be.
         """
 
     @property

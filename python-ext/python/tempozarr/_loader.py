@@ -201,6 +201,8 @@ class WindowLoader:
     reuse
         Whether a batch is the caller's only until the next one is taken, which spares memory.
         Otherwise its memory is used again only when nobody refers to it any more.
+    storage_options
+        Of sources that are URLs of object stores, as for `tempozarr.open`.
 
     Raises
     ------
@@ -240,6 +242,7 @@ class WindowLoader:
         prefetch_bytes: int = 256 * _MIB,
         cache_bytes: int = 256 * _MIB,
         reuse: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._settings = _Settings(
             fields_of(arrays),
@@ -263,7 +266,7 @@ class WindowLoader:
         members = [field.array for field in self._settings.fields.values()]
         members += [time] if time is not None else []
         members += [where] if isinstance(where, str) else []
-        self._sources = _series.numbered(_series.located(sources), members)
+        self._sources = _series.numbered(_series.located(sources, storage_options), members)
         segments = _series.whole(self._sources, rows)
         if max_gap is not None and time is not None:
             segments = _series.cut(segments, _series.gaps(self._sources, time, max_gap))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from tempozarr._array import Root
+
     Rows: TypeAlias = NDArray[np.int64]
     One: TypeAlias = "_array.Source | Array | Group"
     Sources: TypeAlias = "One | Sequence[One] | Mapping[str, One | Sequence[One]]"
@@ -45,7 +47,7 @@ class Source:
     """
 
     series: str
-    root: str
+    root: Root
     path: str
     first: int
     rows: int
@@ -65,7 +67,7 @@ class Source:
         return member_of(self.root, self.path, member, cache)
 
 
-def member_of(root: str, path: str, member: str | None, cache: Cache) -> Array:
+def member_of(root: Root, path: str, member: str | None, cache: Cache) -> Array:
     """Open an array of a group, or the array itself if there is no name.
 
     Raises
@@ -90,7 +92,9 @@ def member_of(root: str, path: str, member: str | None, cache: Cache) -> Array:
     )
 
 
-def located(sources: Sources) -> dict[str, list[tuple[str, str]]]:
+def located(
+    sources: Sources, options: Mapping[str, Any] | None = None
+) -> dict[str, list[tuple[Root, str]]]:
     """Root and path of every source, by series.
 
     Raises
@@ -103,17 +107,17 @@ def located(sources: Sources) -> dict[str, list[tuple[str, str]]]:
         if isinstance(sources, Mapping) and not isinstance(sources, Group)
         else {"": sources}
     )
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[tuple[Root, str]]] = {}
     for name, some in series.items():
         several = some if isinstance(some, list | tuple) else [some]
-        found[str(name)] = [_array.located(source) for source in several]
+        found[str(name)] = [_array.located(source, options) for source in several]
     if not found or not all(found.values()):
         raise ValueError(f"expected at least one source in every series, got {sources!r}")
     return found
 
 
 def numbered(
-    sources: Mapping[str, Sequence[tuple[str, str]]], members: Sequence[str | None]
+    sources: Mapping[str, Sequence[tuple[Root, str]]], members: Sequence[str | None]
 ) -> list[Source]:
     """Number the rows of sources through.
 

@@ -15,8 +15,9 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from tempozarr import _array, _chains
-from tempozarr._array import Array, Group, _native, _node, located, nodes
+from tempozarr._array import Array, Cache, _folder, _native, located, nodes
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._objects import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,30 +44,30 @@ class Found:
 
 def find(source: Any) -> Found:
     """Find the arrays and groups of what `copy` was given."""
-    if isinstance(source, Array | Group):
-        place = Path(source._root, source.path)  # noqa: SLF001
-    else:
-        try:
-            place = Path(*located(source))
-        except TempozarrError:
-            return _find_elsewhere(source)
-    node = _node(place)
-    if node is None:
-        _array.open(place)  # which says what there is instead
+    try:
+        root, inside = located(source)
+    except TempozarrError:
+        return _find_elsewhere(source)
+    place = _folder(root, inside)
+    found = list(nodes(place))
+    if not found:
+        _array.opened(root, inside, Cache())  # which says what there is instead
     arrays: dict[str, AnyArray] = {}
     groups: dict[str, dict[str, Any]] = {}
-    for path, kind, document in nodes(place):
+    for path, kind, document in found:
         if kind == "array":
             arrays[path] = _open(place / path)
         elif kind == "group":
             groups[path] = document.get("attributes") or {}
-    consolidated = (place / ".zmetadata").exists() or bool(
-        node and node[1].get("consolidated_metadata")
-    )
-    return Found(arrays, groups, place, consolidated)
+    consolidated = bool(found[0][2].get("consolidated_metadata"))
+    if isinstance(place, Folder):
+        return Found(arrays, groups, None, consolidated or place.prefix.is_consolidated)
+    return Found(arrays, groups, place, consolidated or (place / ".zmetadata").exists())
 
 
-def _open(folder: Path) -> AnyArray:
+def _open(folder: Path | Folder) -> AnyArray:
+    if isinstance(folder, Folder):
+        return Array(folder.prefix, folder.path)
     try:
         return Array(str(folder))
     except TempozarrError as ours:
@@ -197,15 +198,20 @@ def by_zarr(array: AnyArray) -> zarr.Array[Any]:
     """Open an array with zarr-python, if it is not."""
     if isinstance(array, zarr.Array):
         return array
+    folder = place_of(array)
+    if folder is None:
+        raise StoreError(
+            f"expected an array with rows that Rust copies, got {array!r}: pass what zarr.open "
+            "gives for its URL"
+        )
     with _chains.quiet():
-        return zarr.open_array(place_of(array), mode="r")
+        return zarr.open_array(folder, mode="r")
 
 
 def place_of(array: AnyArray) -> Path | None:
     """Folder of an array of a local store."""
-    if isinstance(array, Array):
-        return Path(array._root, array.path)  # noqa: SLF001
     try:
-        return Path(*located(array))
+        place = _folder(*located(array))
     except TempozarrError:
         return None
+    return place if isinstance(place, Path) else None

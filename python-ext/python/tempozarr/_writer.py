@@ -22,6 +22,7 @@ from tempozarr._array import Array, _node, located, nodes
 from tempozarr._commit import Lock, Staging, create, recover
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._objects import Prefix
 from tempozarr._plan import plan, rows_of
 from tempozarr._progress import Reporter
 from tempozarr.schema import ArraySchema, GroupSchema, schema_of
@@ -519,6 +520,11 @@ def folder_of(target: Any) -> Path:
             )
         target = target.root
     root, _ = located(target)
+    if isinstance(root, Prefix):
+        raise StoreError(
+            f"expected a local folder to write to, got {root}: write there and upload it, or write "
+            "with zarr-python, after tempozarr.enable()"
+        )
     return Path(root).resolve()
 
 

@@ -485,7 +485,7 @@ def schema_of(source: _array.Source | _array.Array | _array.Group) -> GroupSchem
 
 
 def _array_schema(array: _array.Array) -> ArraySchema:
-    where = Path(array._root, array.path)  # noqa: SLF001
+    where = array._where  # noqa: SLF001
     if not array.shape:
         raise MetadataError(f"{where}: expected an array of rows, got one without dimensions")
     if array.dtype.kind in "TO":
@@ -493,7 +493,7 @@ def _array_schema(array: _array.Array) -> ArraySchema:
     v2 = array.metadata["zarr_format"] == 2  # noqa: PLR2004
     try:
         fields = _stored_v2(array) if v2 else _stored_v3(array.metadata)
-        return ArraySchema(name=where.name, **fields)
+        return ArraySchema(name=Path(where).name, **fields)
     except (MetadataError, ValidationError) as e:
         raise MetadataError(f"{where}: {_problems(e)}") from e
 
