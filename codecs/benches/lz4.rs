@@ -1,0 +1,141 @@
+//! LZ4 on one thread, in bytes of decoded data a second: liblz4, which the codec uses, beside the
+//! safe decoder and encoder of `lz4_flex`, on blocks of the example store and of noise.
+//!
+//! `make bench-kernels`
+
+use std::sync::Arc;
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use half::f16;
+use lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
+use zarrs::array::{Array, ArraySubset};
+use zarrs_filesystem::FilesystemStore;
+
+const STORE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../examples/data/books.zarr/cm-btcusd"
+);
+/// Data, and KiB of a block of it.
+const BLOCKS: [(&str, usize); 9] = [
+    ("book", 64),
+    ("book", 256),
+    ("book", 1200),
+    ("book", 2048),
+    ("book_raw", 64),
+    ("book_raw", 2048),
+    ("time_ms", 64),
+    ("time_ms", 234),
+    ("noise", 2048),
+];
+const LEVELS: [i32; 12] = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+
+fn main() {
+    tempozarr::register();
+    divan::main();
+}
+
+/// Bytes as chains hand them to LZ4: `book` as float16, differences of `time_ms`.
+fn block((name, kib): (&str, usize)) -> Vec<u8> {
+    let length = kib << 10;
+    if name == "noise" {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()[0]
+        };
+        return std::iter::repeat_with(&mut next).take(length).collect();
+    }
+    let store = Arc::new(FilesystemStore::new(STORE).expect("a folder"));
+    let array = Array::open(store, &format!("/{name}")).expect("an array");
+    let all = ArraySubset::new_with_shape(array.shape().to_vec());
+    let mut bytes: Vec<u8> = if name == "time_ms" {
+        let times: Vec<i64> = array.retrieve_array_subset(&all).expect("sound chunks");
+        let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        steps.flat_map(i64::to_le_bytes).collect()
+    } else {
+        let values: Vec<f32> = array.retrieve_array_subset(&all).expect("sound chunks");
+        match name {
+            "book" => values
+                .iter()
+                .flat_map(|&x| f16::from_f32(x).to_le_bytes())
+                .collect(),
+            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        }
+    };
+    bytes.truncate(length);
+    bytes
+}
+
+/// Encode with high compression; with the fast encoder, if there is no level.
+fn encode(plain: &[u8], level: i32, encoded: &mut [u8]) -> usize {
+    let mode = match level {
+        0 => CompressionMode::FAST(1),
+        level => CompressionMode::HIGHCOMPRESSION(level),
+    };
+    compress_to_buffer(plain, Some(mode), false, encoded).expect("room for the block")
+}
+
+fn bench_decoder(
+    bencher: Bencher,
+    (of, level): ((&str, usize), i32),
+    decode: impl Fn(&[u8], &mut [u8]) -> usize,
+) {
+    let plain = block(of);
+    let mut encoded = vec![0; compress_bound(plain.len()).expect("a short block")];
+    let length = encode(&plain, level, &mut encoded);
+    let mut out = vec![0; plain.len()];
+    bencher
+        .counter(BytesCount::new(plain.len()))
+        .bench_local(|| decode(black_box(&encoded[..length]), &mut out));
+    assert_eq!(out, plain);
+}
+
+fn liblz4(encoded: &[u8], out: &mut [u8]) -> usize {
+    let length = i32::try_from(out.len()).ok();
+    decompress_to_buffer(encoded, length, out).expect("a sound block")
+}
+
+fn lz4_flex(encoded: &[u8], out: &mut [u8]) -> usize {
+    lz4_flex::block::decompress_into(encoded, out).expect("a sound block")
+}
+
+#[divan::bench(args = BLOCKS)]
+fn decode_1_liblz4_of_the_fast_encoder(bencher: Bencher, of: (&str, usize)) {
+    bench_decoder(bencher, (of, 0), liblz4);
+}
+
+#[divan::bench(args = BLOCKS)]
+fn decode_2_lz4_flex_of_the_fast_encoder(bencher: Bencher, of: (&str, usize)) {
+    bench_decoder(bencher, (of, 0), lz4_flex);
+}
+
+#[divan::bench(args = BLOCKS)]
+fn decode_3_liblz4_of_level_9(bencher: Bencher, of: (&str, usize)) {
+    bench_decoder(bencher, (of, 9), liblz4);
+}
+
+#[divan::bench(args = BLOCKS)]
+fn decode_4_lz4_flex_of_level_9(bencher: Bencher, of: (&str, usize)) {
+    bench_decoder(bencher, (of, 9), lz4_flex);
+}
+
+/// The level 0 is the fast encoder.
+#[divan::bench(args = LEVELS)]
+fn encode_1_liblz4_at_a_level(bencher: Bencher, level: i32) {
+    let plain = block(("book", 1200));
+    let mut encoded = vec![0; compress_bound(plain.len()).expect("a short block")];
+    bencher
+        .counter(BytesCount::new(plain.len()))
+        .bench_local(|| encode(black_box(&plain), level, &mut encoded));
+}
+
+#[divan::bench]
+fn encode_2_lz4_flex(bencher: Bencher) {
+    let plain = block(("book", 1200));
+    bencher
+        .counter(BytesCount::new(plain.len()))
+        .bench_local(|| lz4_flex::block::compress(black_box(&plain)));
+}
