@@ -46,15 +46,21 @@ struct Task {
 )]
 impl ChunkPipeline {
     #[new]
-    #[pyo3(signature = (metadata, subchunk_order = "lexicographic"))]
-    fn new(py: Python<'_>, metadata: &str, subchunk_order: &str) -> PyResult<Self> {
+    #[pyo3(signature = (metadata, subchunk_order = "lexicographic", lz4_level = None))]
+    fn new(
+        py: Python<'_>,
+        metadata: &str,
+        subchunk_order: &str,
+        lz4_level: Option<i32>,
+    ) -> PyResult<Self> {
         let order = SubchunkOrder::by_name(subchunk_order).ok_or_else(|| {
             Error::Value(format!(
                 "expected lexicographic, colexicographic, morton or unordered subchunks, got \
                  {subchunk_order}"
             ))
         })?;
-        let (array, kind) = pool::compute(py, || metadata::create(().into(), "/", metadata))?;
+        let (array, kind) =
+            pool::compute(py, || metadata::create(().into(), "/", metadata, lz4_level))?;
         if !matches!(kind, Kind::Fixed(..)) {
             return Err(Error::Metadata(format!(
                 "data type {}: elements of variable length are not written here",
