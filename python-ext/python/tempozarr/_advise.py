@@ -32,7 +32,7 @@ from tempozarr._config import size_pool
 from tempozarr._copy import _stored
 from tempozarr._errors import MetadataError
 from tempozarr._jobs import Job, naming, pair
-from tempozarr._plan import _ceil, _floor, _samples, plan, sharded
+from tempozarr._plan import _ceil, _floor, _samples, chunked, sharded
 from tempozarr._progress import Reporter
 from tempozarr._sources import AT_ONCE, blocks, find, place_of, read_rows, stored_document
 from tempozarr._trial import Sample, Trial, Windows
@@ -57,6 +57,9 @@ _KEPT_FILTERS, _KEPT = 6, 14
 _LEAST_ROUNDS, _ROUNDS = 3, 15
 # A candidate is given up when another one is better in both respects, and by so much in all.
 _BY_FAR = 1.25
+_MUCH_SLOWER = 5
+# What transposing may cost before other filters are tried: they may make it good.
+_BADLY = 1.5
 
 
 def advise(
@@ -493,11 +496,12 @@ class _Measured:
 
     def _chunk_rows(self) -> int:
         """Rows of a chunk that the planner would choose."""
-        zstd = chain_of(["zstd"], self.schema).schema(self.schema)
-        rows = self.sample.part(_MIB, 1).rows
-        window = self.settings.window
-        access: Any = "scan" if window is None else "windows"
-        return plan(zstd, self.subject.rows, access=access, window=window, sample=rows)[""].chunk_rows
+        part = self.sample.part(_MIB, 1)
+        trial = Trial(chain_of(["zstd"], self.schema), self.schema, len(part.rows), part)
+        trial.encode(np.empty_like(part.rows), None, relative=False)
+        rows, size = self.subject.rows, self.schema.row_nbytes
+        ratio = rows * size / max(trial.stored, 1)
+        return min(chunked(rows, size, ratio, self.settings.window), _ceil(rows))
 
     def _first_look(self, found: Sequence[Narrowing], chunk_rows: int) -> list[Trial]:
         """Try everything on a small part of the sample."""
@@ -519,6 +523,8 @@ class _Measured:
         is_over = self._until(_LOOKED)
         tried: list[tuple[Filters, Trial]] = []
         for filtered in filters(self.schema, found):
+            if filtered.turns and self._turns_badly(tried, filtered):
+                continue
             for codecs in first(filtered):
                 if not (is_over() and tried):
                     tried.append((filtered, look(chain_of(codecs, self.schema))))
@@ -533,6 +539,13 @@ class _Measured:
                 if not is_over():
                     trials.append(look(chain_of(codecs, self.schema, level)))
         return list({trial.key: trial for trial in [*trials, *looked]}.values())
+
+    @staticmethod
+    def _turns_badly(tried: list[tuple[Filters, Trial]], filtered: Filters) -> bool:
+        """Whether transposing alone made much more of the same values."""
+        sizes = {f.names: t.stored for f, t in tried if f.narrowing is filtered.narrowing}
+        turned = sizes.get(("transpose",))
+        return turned is not None and turned > _BADLY * sizes.get((), math.inf)
 
     def _always(self) -> list[Chain]:
         """What is measured in any case: what is stored, the default, and what the user names."""
@@ -640,11 +653,15 @@ class _Measured:
 
 
 def _is_beaten(trial: Trial, others: list[Trial]) -> bool:
-    """Whether another one is better in size and speed, by far in both together."""
+    """Whether another one is better in size and speed, by far in both together.
+
+    One that encodes much more slowly is another choice.
+    """
     return any(
         other.stored <= trial.stored
         and other.speed >= trial.speed
         and other.score > trial.score * _BY_FAR
+        and other.encode_gbs * _MUCH_SLOWER > trial.encode_gbs
         for other in others
     )
 

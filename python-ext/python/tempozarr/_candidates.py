@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Json: TypeAlias = dict[str, Any]
 
 _LZ4: Json = {"name": "numcodecs.lz4", "configuration": {}}
-_ZSTD_LEVELS = (1, 9, 19)
 _LZ4_HC = 9
 _PLANES = 2  # bytes of an element from which on there are planes to shuffle
 _PCODEC = "numcodecs.pcodec"
@@ -215,6 +214,11 @@ class Filters:
         return found + [{"name": n, "configuration": configurations[n]} for n in self.names]
 
     @property
+    def turns(self) -> bool:
+        """Whether rows are transposed."""
+        return "transpose" in self.names
+
+    @property
     def shuffles(self) -> bool:
         """Whether bytes are shuffled."""
         return "numcodecs.shuffle" in self.names
@@ -225,9 +229,9 @@ class Filters:
 
 
 def filters(schema: ArraySchema, found: Sequence[Narrowing]) -> Iterator[Filters]:
-    """Filters worth trying: with each of the narrowings and with none."""
+    """Filters worth trying: with each of the narrowings, then with none."""
     rows = len(schema.row_shape)
-    for narrowing in (None, *found):
+    for narrowing in (*found, None):
         dtype = narrowing.dtype if narrowing else schema.numpy_dtype
         for names in _filter_names(dtype, wide=rows > 0 and schema.row_nbytes > dtype.itemsize):
             yield Filters(narrowing, names, dtype, rows)
@@ -261,16 +265,17 @@ def first(filtered: Filters) -> Iterator[list[Json]]:
 
 
 def expanded(filtered: Filters) -> Iterator[tuple[list[Json], int | None]]:
-    """Codecs with other compressors and levels behind the filters, and the level of LZ4-HC."""
+    """Codecs with other compressors and levels behind the filters, and the level of LZ4-HC.
+
+    Those that win most often come first, as time may end.
+    """
     if filtered.names[-1:] == (_PCODEC,):
         return
-    for level in _ZSTD_LEVELS:
-        yield [*filtered.codecs(), _zstd(level)], None
     if lz4_hc(_LZ4_HC):
         yield [*filtered.codecs(), _LZ4], _LZ4_HC
-    shuffles = ("shuffle", "bitshuffle") if filtered.shuffles else ("noshuffle",)
-    for shuffle in shuffles:
-        for name, level in (("lz4", 5), ("lz4hc", 9), ("zstd", 5)):
+    yield [*filtered.codecs(), _zstd(9)], None
+    for shuffle in ("shuffle", "bitshuffle") if filtered.shuffles else ("noshuffle",):
+        for name, level in (("lz4hc", 9), ("zstd", 5), ("lz4", 5)):
             settings = {
                 "cname": name,
                 "clevel": level,
@@ -279,6 +284,8 @@ def expanded(filtered: Filters) -> Iterator[tuple[list[Json], int | None]]:
                 "blocksize": 0,
             }
             yield [*filtered.without_shuffle(), {"name": "blosc", "configuration": settings}], None
+    for level in (1, 19):
+        yield [*filtered.codecs(), _zstd(level)], None
 
 
 def _zstd(level: int) -> Json:

@@ -214,6 +214,12 @@ def plan(
     return Plan(plans, rows, window)
 
 
+def chunked(rows: int, row_nbytes: int, ratio: float, window: int | None) -> int:
+    """Rows that `plan` lets a chunk have, of an array that is not tiny."""
+    planner = _Planner(rows, window, _SHARD_NBYTES, _DEFAULT_BLOCK)
+    return planner.chunk(row_nbytes, ratio, planner.wanted_rows(row_nbytes))[0]
+
+
 def sharded(
     rows: int, row_nbytes: int, ratio: float, chunk_rows: int, window: int | None
 ) -> int | None:
@@ -234,14 +240,14 @@ class _Planner:
     def plan(self, path: str, schema: ArraySchema, sample: NDArray[Any] | None) -> ArrayPlan:
         """Plan one array, and say why."""
         size = schema.row_nbytes
-        wanted = self._wanted_rows(size)
+        wanted = self.wanted_rows(size)
         if sample is not None:
             ratio, source = _measure(path, schema, sample, wanted), "measured"
         elif schema.compression_ratio_hint is not None:
             ratio, source = schema.compression_ratio_hint, "hint"
         else:
             ratio, source = _assumed_ratio(schema), "assumed"
-        chunk_rows, why_chunk = self._chunk(size, ratio, wanted)
+        chunk_rows, why_chunk = self.chunk(size, ratio, wanted)
         shard_rows, why_shard = None, "not sharded, as asked"
         if self.is_tiny(size, ratio, chunk_rows):
             whole = max(_ceil(self.rows or 1), self._least_rows(size, ratio))
@@ -259,7 +265,7 @@ class _Planner:
             reason=f"{why_chunk}; {why_shard}.",
         )
 
-    def _wanted_rows(self, size: int) -> int:
+    def wanted_rows(self, size: int) -> int:
         """Rows of a chunk, if it only were about reading."""
         scan = min(_floor(_SCAN_CHUNK_NBYTES // size), _MAX_CHUNK_ROWS)
         return scan if self.window is None else min(_floor(self.window), scan)
@@ -269,7 +275,8 @@ class _Planner:
         nbytes = max(_MIN_CHUNK_NBYTES, self.block * ratio)
         return min(_ceil(int(-(-nbytes // size))), _MAX_CHUNK_ROWS)
 
-    def _chunk(self, size: int, ratio: float, wanted: int) -> tuple[int, str]:
+    def chunk(self, size: int, ratio: float, wanted: int) -> tuple[int, str]:
+        """Rows of a chunk, and why."""
         least = self._least_rows(size, ratio)
         if least > wanted:
             floor = (
