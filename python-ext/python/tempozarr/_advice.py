@@ -224,9 +224,9 @@ class ArrayAdvice:
         if best is current:
             return f"{told}, as it is stored now"
         if current is not None:
-            speed = best.speed / current.speed
-            times = f"{speed:.1f} times as fast" if speed >= 1 else f"{speed:.2f} times as fast"
-            told += f"; against now, {current.stored / best.stored:.2f} times smaller and {times}"
+            size = _times(current.stored / best.stored, "smaller", "larger")
+            speed = _times(best.speed / current.speed, "faster", "slower")
+            told += f"; against now, {size} and {speed}"
         if self.stored_now is not None:
             saved = self.stored_now - best.stored
             does = f"saves {in_bytes(saved)}" if saved >= 0 else f"costs {in_bytes(-saved)}"
@@ -450,6 +450,10 @@ class Advice(Mapping[str, ArrayAdvice]):
             for path, reason in self.skipped.items()
         )
         return "".join(array._repr_html_() for array in self.values()) + skipped  # noqa: SLF001
+
+
+def _times(factor: float, more: str, less: str) -> str:
+    return f"{factor:.2f}x {more}" if factor >= 1 else f"{1 / factor:.2f}x {less}"
 
 
 def _check_goal(goal: str) -> None:

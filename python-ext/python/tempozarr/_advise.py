@@ -54,7 +54,7 @@ _MOST_CHUNK_ROWS = 1 << 16
 # Parts of the time that an array has: by then, the stage of that name is over.
 _CHECKED, _LOOKED, _EXPANDED, _ENCODED = 0.2, 0.4, 0.55, 0.85
 _KEPT_FILTERS, _KEPT = 6, 14
-_LEAST_ROUNDS, _ROUNDS = 3, 15
+_LEAST_ROUNDS, _ROUNDS = 3, 40
 # A candidate is given up when another one is better in both respects, and by so much in all.
 _BY_FAR = 1.25
 _MUCH_SLOWER = 5
