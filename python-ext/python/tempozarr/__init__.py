@@ -3,10 +3,9 @@
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out; `tempozarr.copy` makes such a store of another one; `tempozarr.advise` measures which codecs
-suit data. `tempozarr.WindowLoader` gives batches
-of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
-torch until something that needs it is used.
+lays out; `tempozarr.copy` makes such a store of another one, and `tempozarr.advise` measures which
+codecs suit it. `tempozarr.WindowLoader` gives batches of windows, for training; `tempozarr.torch`
+has them as tensors. Nothing here imports zarr-python or torch until something needs it.
 """
 
 from importlib import import_module

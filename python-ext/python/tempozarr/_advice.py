@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tempozarr._plan import ArrayPlan, sharded
+from tempozarr._plan import ArrayPlan, plan, sharded
 from tempozarr._text import aligned, counted, in_bytes
 
 if TYPE_CHECKING:
@@ -347,13 +347,17 @@ class Advice(Mapping[str, ArrayAdvice]):
     def layout(self, goal: Goal = "balanced") -> dict[str, ArrayPlan]:
         """What is recommended for a goal, as a layout for `Writer` and `copy`.
 
+        Arrays that were not measured have what `plan` gives them.
+
         Raises
         ------
         ValueError
             If the goal is another one than "smallest", "fastest" and "balanced".
         """
         _check_goal(goal)
-        return {path: array.layout(goal) for path, array in self.items()}
+        measured = {path: array.layout(goal) for path, array in self.items()}
+        others = {} if self._group is None else dict(plan(self._group))
+        return {**others, **measured}
 
     def to_pandas(self) -> Any:
         """`table` as a `pandas.DataFrame`.
@@ -367,7 +371,8 @@ class Advice(Mapping[str, ArrayAdvice]):
             import pandas as pd
         except ModuleNotFoundError as e:
             raise ModuleNotFoundError(
-                "to_pandas() needs pandas, which is not installed: pip install pandas, or use .table"
+                "to_pandas() needs pandas, which is not installed: pip install pandas, or use "
+                ".table"
             ) from e
         return pd.DataFrame(self.table)
 
@@ -383,7 +388,8 @@ class Advice(Mapping[str, ArrayAdvice]):
             import polars as pl
         except ModuleNotFoundError as e:
             raise ModuleNotFoundError(
-                "to_polars() needs polars, which is not installed: pip install polars, or use .table"
+                "to_polars() needs polars, which is not installed: pip install polars, or use "
+                ".table"
             ) from e
         return pl.DataFrame([_listed(row) for row in self.table])
 
@@ -449,7 +455,7 @@ class Advice(Mapping[str, ArrayAdvice]):
             f"<p>{escape(f'{path}: skipped: {reason}')}</p>"
             for path, reason in self.skipped.items()
         )
-        return "".join(array._repr_html_() for array in self.values()) + skipped  # noqa: SLF001
+        return "".join(array._repr_html_() for array in self.values()) + skipped
 
 
 def _times(factor: float, more: str, less: str) -> str:
@@ -493,8 +499,8 @@ def _draw(axes: Axes, array: ArrayAdvice) -> None:
         axes.plot(x, y, marker="o", linestyle=line, color=colour, markersize=5, label=label)
     if array.current is not None:
         now = array.current
-        style = {"markersize": 12, "color": "#1d3557", "linestyle": ""}
-        axes.plot([now.ratio], [now.speed], marker="x", label=f"now: {now.chain}", **style)
+        label = f"now: {now.chain}"
+        axes.scatter([now.ratio], [now.speed], 120, "#1d3557", marker="x", label=label, zorder=3)
     best: dict[int, Candidate] = {}
     for candidate in array.candidates:
         if candidate.recommended_for:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,10 +61,17 @@ _BY_FAR = 1.25
 _MUCH_SLOWER = 5
 # What transposing may cost before other filters are tried: they may make it good.
 _BADLY = 1.5
+_MOST_CORRECTION = 1.1
 
 
 def advise(
-    source: Source | Array | Group | ArrayLike | Mapping[str, ArrayLike] | ArraySchema | GroupSchema,
+    source: Source
+    | Array
+    | Group
+    | ArrayLike
+    | Mapping[str, ArrayLike]
+    | ArraySchema
+    | GroupSchema,
     *,
     sample: ArrayLike | Mapping[str, ArrayLike] | None = None,
     access: Literal["scan", "windows"] = "scan",
@@ -198,8 +206,7 @@ def _check(
         )
     if sample_bytes < 1 or not seconds > 0:
         raise ValueError(
-            "sample_bytes, seconds: expected positive numbers, got "
-            f"{sample_bytes} and {seconds}"
+            f"sample_bytes, seconds: expected positive numbers, got {sample_bytes} and {seconds}"
         )
 
 
@@ -274,13 +281,12 @@ def _subjects(
             raise ValueError("sample: expected rows of the arrays of the schema, got None")
         arrays = dict(source.walk())
         single = isinstance(source, ArraySchema)
-        rows = _samples(sample, arrays, single=single)
+        samples = _samples(sample, arrays, single=single)
         found = {
-            path: _Subject(path, arrays[path], None, rows[path], _current(arrays[path]))
-            for path in arrays
-            if path in rows
+            path: _Subject(path, arrays[path], None, rows, _current(arrays[path]))
+            for path, rows in samples.items()
         }
-        skipped = {path: "the sample has no rows of it" for path in arrays if path not in rows}
+        skipped = {path: "the sample has no rows of it" for path in arrays if path not in samples}
         return found, skipped, None if single else source  # type: ignore[return-value]
     if sample is not None:
         raise ValueError("sample: expected none, as the source has rows itself: leave it out")
@@ -288,7 +294,9 @@ def _subjects(
         schema, rows = _described("array", source)
         return {"": _Subject("", schema, None, rows, None)}, {}, None
     if isinstance(source, Mapping) and not isinstance(source, Group):
-        pairs = {str(name): _described(str(name), np.asarray(rows)) for name, rows in source.items()}
+        pairs = {
+            str(name): _described(str(name), np.asarray(rows)) for name, rows in source.items()
+        }
         group = GroupSchema(arrays=[schema for schema, _ in pairs.values()])
         return {n: _Subject(n, s, None, r, None) for n, (s, r) in pairs.items()}, {}, group
     return _stored_subjects(source)
@@ -377,9 +385,7 @@ class _Measured:
         # Of the path, so that an array's rows do not depend on what is beside it.
         random = np.random.default_rng([settings.seed, *subject.path.encode()])
         self.sample = self._draw(random)
-        self.windows = (
-            Windows.of(settings.window, self.sample, random) if settings.window else None
-        )
+        self.windows = Windows.of(settings.window, self.sample, random) if settings.window else None
 
     def advice(self) -> ArrayAdvice:
         """Measure; say what is best."""
@@ -387,6 +393,9 @@ class _Measured:
         chunk_rows = self._chunk_rows()
         looked = self._first_look(self._chosen(errors), chunk_rows)
         trials = self._measure(looked, chunk_rows)
+        job = self.subject.job
+        stored_now = _stored(place_of(job.array)) if job else None
+        self._correct(trials, stored_now)
         known = {trial.key for trial in trials}
         measured = [self._candidate(trial, errors, screened=False) for trial in trials]
         measured += [
@@ -404,7 +413,6 @@ class _Measured:
             )
             for c in measured
         )
-        job = self.subject.job
         return ArrayAdvice(
             path=self.subject.path,
             schema=self.schema,
@@ -414,7 +422,7 @@ class _Measured:
             window=self.settings.window,
             max_error=self.settings.max_error,
             relative=self.settings.relative,
-            stored_now=_stored(place_of(job.array)) if job else None,
+            stored_now=stored_now,
             candidates=tuple(sorted(noted, key=lambda c: (c.screened, c.stored, c.chunk_rows))),
         )
 
@@ -436,7 +444,7 @@ class _Measured:
         else:
             count = max(self.settings.sample_bytes // (run * size), 1)
             parts = np.linspace(0, total // run, count + 1).astype(int)
-            begins = [int(random.integers(a, b)) * run for a, b in zip(parts, parts[1:], strict=False)]
+            begins = [int(random.integers(a, b)) * run for a, b in pairwise(parts)]
             is_whole = False
         ends = [min(begin + run, total) for begin in begins]
         starts = [0, *np.cumsum([end - begin for begin, end in zip(begins, ends, strict=True)])]
@@ -574,7 +582,7 @@ class _Measured:
         for chain in self._always():
             is_current = current is not None and chain.key == current.key
             stored_rows = self.subject.chunk_rows if is_current else None
-            measure(chain, min(stored_rows or chunk_rows, _ceil(self.subject.rows)))
+            measure(chain, stored_rows or chunk_rows)
         left = [trial for trial in looked if not _is_beaten(trial, looked)]
         left.sort(key=lambda trial: -trial.score)
         smallest = sorted(left, key=lambda trial: trial.stored)[:2]
@@ -598,6 +606,43 @@ class _Measured:
                 trial.decode()
         return list(trials.values())
 
+    def _correct(self, trials: list[Trial], stored_now: int | None) -> None:
+        """Correct sizes by how much the sample is smaller than the whole where that is known.
+
+        Of what is stored, both sizes are: a sample that compresses better than the rest does so by
+        other chains too. If they are far apart, the reason is another one.
+        """
+        current = next((trial for trial in trials if self._is_current(trial)), None)
+        if current is None or not stored_now or self.sample.tail is None:
+            return
+        factor = (stored_now - self._index_nbytes(current)) / max(current.stored, 1)
+        if 1 / _MOST_CORRECTION < factor < _MOST_CORRECTION:
+            for trial in trials:
+                trial.stored *= factor
+
+    def _is_current(self, trial: Trial) -> bool:
+        """Whether the source is stored so."""
+        current = self.subject.current
+        return (
+            current is not None
+            and trial.chain.key == current.key
+            and trial.chunk_rows == (self.subject.chunk_rows or trial.chunk_rows)
+        )
+
+    def _index_nbytes(self, trial: Trial) -> int:
+        """Bytes of the indexes of shards: 16 for each chunk, and a checksum."""
+        rows, nbytes = self.subject.rows, self.subject.nbytes
+        ratio = nbytes / max(trial.stored, 1)
+        if self._is_current(trial) and self.subject.job:
+            file_rows = (self.subject.job.array.shards or (None,))[0]
+        else:
+            file_rows = sharded(
+                rows, self.schema.row_nbytes, ratio, trial.chunk_rows, self.settings.window
+            )
+        if file_rows is None:
+            return 0
+        return -(-rows // file_rows) * (16 * file_rows // trial.chunk_rows + 4)
+
     def _other_chunk_rows(self, chunk_rows: int) -> list[int]:
         """Rows of smaller and larger chunks that may do as well."""
         least = max(_LEAST_CHUNK // self.schema.row_nbytes, 1)
@@ -608,25 +653,7 @@ class _Measured:
     def _candidate(
         self, trial: Trial, errors: list[tuple[Narrowing, float | None]], *, screened: bool
     ) -> Candidate:
-        rows = self.subject.rows
-        nbytes = self.subject.nbytes
-        current = self.subject.current
-        is_current = (
-            not screened
-            and current is not None
-            and trial.chain.key == current.key
-            and trial.chunk_rows == (self.subject.chunk_rows or trial.chunk_rows)
-        )
-        ratio = nbytes / max(trial.stored, 1)
-        file_rows = sharded(
-            rows, self.schema.row_nbytes, ratio, trial.chunk_rows, self.settings.window
-        )
-        if is_current and self.subject.job:
-            file_rows = (self.subject.job.array.shards or (None,))[0]
-        index_nbytes = 0
-        if file_rows:
-            index_nbytes = -(-rows // file_rows) * (16 * file_rows // trial.chunk_rows + 4)
-        known = dict((narrowing.key, error) for narrowing, error in errors)
+        known = {narrowing.key: error for narrowing, error in errors}
         worst = [trial.error]
         certain = True
         if rounds(trial.chain.schema(self.schema)):
@@ -638,15 +665,15 @@ class _Measured:
             array=self.subject.path,
             chain=trial.chain.text,
             chunk_rows=trial.chunk_rows,
-            nbytes=nbytes,
-            stored=round(trial.stored) + index_nbytes,
+            nbytes=self.subject.nbytes,
+            stored=round(trial.stored) + self._index_nbytes(trial),
             decode_gbs=trial.decode_gbs,
             encode_gbs=trial.encode_gbs,
             windows_per_s=trial.windows_per_s if self.windows else None,
             max_error=max(wrong, default=0.0),
             lossless=certain and not wrong,
             readers=readers(trial.chain.codecs, self.schema.numpy_dtype),
-            is_current=is_current,
+            is_current=not screened and self._is_current(trial),
             screened=screened,
             codecs=trial.chain,
         )
@@ -664,4 +691,3 @@ def _is_beaten(trial: Trial, others: list[Trial]) -> bool:
         and other.encode_gbs * _MUCH_SLOWER > trial.encode_gbs
         for other in others
     )
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +16,8 @@ from tempozarr._errors import MetadataError
 from tempozarr.schema import ArraySchema
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from numpy.typing import NDArray
 
 Json: TypeAlias = dict[str, Any]
@@ -157,9 +158,7 @@ def largest_error(
     return float(np.max(errors(wanted, got, relative=relative)))
 
 
-def narrowings(
-    dtype: np.dtype[Any], max_error: float | None, *, relative: bool
-) -> list[Narrowing]:
+def narrowings(dtype: np.dtype[Any], max_error: float | None, *, relative: bool) -> list[Narrowing]:
     """Narrowings that may be without loss or within an error, the narrowest first."""
     types: list[str] = []
     if dtype.kind in "iu":
@@ -167,7 +166,9 @@ def narrowings(
     elif dtype.kind == "f":
         types = ["i1", "u1", "i2", "u2", "f2", "i4", "u4", "f4"]
     found = [
-        _as_type(dtype, np.dtype(name)) for name in types if np.dtype(name).itemsize < dtype.itemsize
+        _as_type(dtype, np.dtype(name))
+        for name in types
+        if np.dtype(name).itemsize < dtype.itemsize
     ]
     if max_error and dtype.kind == "f":
         found.append(_rounding(dtype, max_error, relative=relative))

@@ -72,9 +72,7 @@ class Sample:
         """Which chunks to decode for the time it takes: they start in some of the runs."""
         step = max(math.ceil(self.rows.nbytes / _TIMED_NBYTES), 1)
         runs = self.runs[::step]
-        found = [
-            i for i, (start, _) in enumerate(chunks) if any(a <= start < b for a, b in runs)
-        ]
+        found = [i for i, (start, _) in enumerate(chunks) if any(a <= start < b for a, b in runs)]
         return found or [0]
 
     def part(self, nbytes: int, least_rows: int) -> Sample:
