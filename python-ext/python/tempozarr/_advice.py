@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Goal: TypeAlias = Literal["smallest", "fastest", "balanced"]
 
 GOALS: tuple[Goal, ...] = ("balanced", "smallest", "fastest")
-_SLOW_ENCODE = 0.025  # GB/s
+_MOST_ENCODE = 400  # times as long as decoding
 _NEAR_SIZE, _NEAR_SPEED = 0.01, 0.05
 _PLAIN = "zarr-python"
 
@@ -103,8 +103,8 @@ def recommend(candidates: Sequence[Candidate], allowed: float | None) -> dict[st
     found = eligible(candidates, allowed)
     if not found:
         return {}
-    # Encoding costs a night, not an hour: what is slower is for archives, "smallest".
-    quick = [c for c in found if c.encode_gbs >= _SLOW_ENCODE] or found
+    # What takes longer to write is for archives: "smallest".
+    quick = [c for c in found if c.encode_gbs * _MOST_ENCODE >= c.decode_gbs] or found
     return {
         "balanced": _nearly_best(
             quick,

@@ -55,6 +55,7 @@ _MOST_CHUNK_ROWS = 1 << 16
 # Parts of the time that an array has: by then, the stage of that name is over.
 _CHECKED, _LOOKED, _EXPANDED, _ENCODED = 0.2, 0.4, 0.55, 0.85
 _KEPT_FILTERS, _KEPT = 6, 14
+_IN_ANY_CASE = 4  # of each stage, however short the time is
 _LEAST_ROUNDS, _ROUNDS = 3, 40
 # A candidate is given up when another one is better in both respects, and by so much in all.
 _BY_FAR = 1.25
@@ -93,9 +94,9 @@ def advise(
 
     Recommended for "smallest" is the least size, for "fastest" the highest speed of decoding (or of
     windows), and for "balanced" the largest product of ratio and speed: of two chains, one that is
-    twice as fast may be twice as large. It encodes at least 25 MB/s, and of nearly equal ones (5 %)
-    it is one that plain zarr-python reads. Speed is of decoding alone: a slow disk or network
-    makes small sizes faster.
+    twice as fast may be twice as large. It takes at most 400 times as long to encode as to decode,
+    and of nearly equal ones (5 %) it is one that plain zarr-python reads. Speed is of decoding
+    alone: a slow disk or network makes small sizes faster.
 
     Parameters
     ----------
@@ -534,7 +535,7 @@ class _Measured:
             if filtered.turns and self._turns_badly(tried, filtered):
                 continue
             for codecs in first(filtered):
-                if not (is_over() and tried):
+                if len(tried) < _IN_ANY_CASE or not is_over():
                     tried.append((filtered, look(chain_of(codecs, self.schema))))
         trials = [trial for _, trial in tried]
         kept: list[Filters] = []
@@ -542,9 +543,9 @@ class _Measured:
             if not _is_beaten(trial, trials) and filtered not in kept:
                 kept.append(filtered)
         is_over = self._until(_EXPANDED)
-        for filtered in kept[:_KEPT_FILTERS]:
-            for codecs, level in expanded(filtered):
-                if not is_over():
+        for n, filtered in enumerate(kept[:_KEPT_FILTERS]):
+            for i, (codecs, level) in enumerate(expanded(filtered)):
+                if (n + 1) * (i + 1) <= _IN_ANY_CASE or not is_over():
                     trials.append(look(chain_of(codecs, self.schema, level)))
         return list({trial.key: trial for trial in [*trials, *looked]}.values())
 
@@ -586,17 +587,15 @@ class _Measured:
         left = [trial for trial in looked if not _is_beaten(trial, looked)]
         left.sort(key=lambda trial: -trial.score)
         smallest = sorted(left, key=lambda trial: trial.stored)[:2]
-        for trial in left[:_KEPT] + [t for t in smallest if t not in left[:_KEPT]]:
-            takes = self.sample.rows.nbytes / trial.encode_gbs / 1e9
-            if time.monotonic() + takes < self._began + self._seconds * _ENCODED:
+        for n, trial in enumerate([*left[:_KEPT], *smallest]):
+            if n < _IN_ANY_CASE or self._has_time(trial.encode_gbs):
                 measure(trial.chain, chunk_rows)
         base = [trial for trial in trials.values() if trial.chunk_rows == chunk_rows]
         goals = recommend([self._candidate(t, [], screened=False) for t in base], math.inf)
         best = {c.codecs.key: c for c in goals.values()}.values()
         for rows in self._other_chunk_rows(chunk_rows):
             for candidate in best:
-                takes = self.sample.rows.nbytes / candidate.encode_gbs / 1e9
-                if time.monotonic() + takes < self._began + self._seconds * _ENCODED:
+                if self._has_time(candidate.encode_gbs):
                     measure(candidate.codecs, rows)
         is_over = self._until(1.0)
         for n in range(_ROUNDS):
@@ -642,6 +641,11 @@ class _Measured:
         if file_rows is None:
             return 0
         return -(-rows // file_rows) * (16 * file_rows // trial.chunk_rows + 4)
+
+    def _has_time(self, gbs: float) -> bool:
+        """Whether the sample is encoded in time, at that speed."""
+        takes = self.sample.rows.nbytes / gbs / 1e9
+        return time.monotonic() + takes < self._began + self._seconds * _ENCODED
 
     def _other_chunk_rows(self, chunk_rows: int) -> list[int]:
         """Rows of smaller and larger chunks that may do as well."""
