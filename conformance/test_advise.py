@@ -51,6 +51,7 @@ def schemas() -> dict[str, ArraySchema]:
         like = ArraySchema(name="x", dtype=dtype, row_shape=row_shape)
         may_round = 1e-3 if like.numpy_dtype.kind == "f" else None
         narrow = narrowings(like.numpy_dtype, may_round, relative=False)
+        narrow += narrowings(like.numpy_dtype, may_round, relative=True)
         for filtered in filters(like, narrow):
             for codecs, level in [*((c, None) for c in first(filtered)), *expanded(filtered)]:
                 key = dtype, row_shape, tuple(codec["name"] for codec in codecs)
@@ -88,4 +89,4 @@ def test_the_table_of_readers_is_true(peer: str, stores: Path) -> None:
         can = not isinstance(found, str) and same(found, rows_of(schema))
         if can != (reader in readers(schema.codecs, schema.numpy_dtype)):
             wrong.append(f"{name}: {'can' if can else found}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

@@ -39,8 +39,7 @@ _PLAIN, _OURS, _TENSORSTORE, _ZARRITA = READERS = (
 )
 _EVERYWHERE = {"blosc", "bytes", "crc32c", "gzip", "transpose", "zstd"}
 _BY_ZARRITA = {
-    f"numcodecs.{name}"
-    for name in ("bitround", "bz2", "delta", "lz4", "lzma", "quantize", "shuffle", "zlib", "zstd")
+    f"numcodecs.{name}" for name in ("bitround", "delta", "lz4", "shuffle", "zlib", "zstd")
 }
 
 
