@@ -27,7 +27,7 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
     from tempozarr import torch as torch
-    from tempozarr._advice import Advice, ArrayAdvice
+    from tempozarr._advice import Advice, ArrayAdvice, Candidate
     from tempozarr._advise import advise
     from tempozarr._copy import copy
     from tempozarr._loader import LoaderStats, WindowLoader
@@ -42,6 +42,7 @@ __all__ = [
     "Advice",
     "Array",
     "ArrayAdvice",
+    "Candidate",
     "CodecError",
     "CodecPipeline",
     "CopyReport",
@@ -77,6 +78,7 @@ __all__ = [
 _LATER = {
     "Advice": "_advice",
     "ArrayAdvice": "_advice",
+    "Candidate": "_advice",
     "advise": "_advise",
     "CodecPipeline": "_pipeline",
     "CopyReport": "_report",

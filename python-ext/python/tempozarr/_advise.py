@@ -540,10 +540,11 @@ class _Measured:
         trials = [trial for _, trial in tried]
         kept: list[Filters] = []
         for filtered, trial in sorted(tried, key=lambda pair: -pair[1].score):
-            if not _is_beaten(trial, trials) and filtered not in kept:
+            if not _is_beaten(trial, trials):
                 kept.append(filtered)
+        kept.insert(1, min(tried, key=lambda pair: pair[1].stored)[0])
         is_over = self._until(_EXPANDED)
-        for n, filtered in enumerate(kept[:_KEPT_FILTERS]):
+        for n, filtered in enumerate(_once(kept)[:_KEPT_FILTERS]):
             for i, (codecs, level) in enumerate(expanded(filtered)):
                 if (n + 1) * (i + 1) <= _IN_ANY_CASE or not is_over():
                     trials.append(look(chain_of(codecs, self.schema, level)))
@@ -567,7 +568,7 @@ class _Measured:
 
     def _measure(self, looked: list[Trial], chunk_rows: int) -> list[Trial]:
         """Measure on the whole sample what is left, in chunks of several sizes, and in turns."""
-        is_over = self._until(_ENCODED)
+        self._until(_ENCODED)
         out = np.zeros_like(self.sample.rows)
         trials: dict[str, Trial] = {}
 
@@ -586,9 +587,9 @@ class _Measured:
             measure(chain, stored_rows or chunk_rows)
         left = [trial for trial in looked if not _is_beaten(trial, looked)]
         left.sort(key=lambda trial: -trial.score)
-        smallest = sorted(left, key=lambda trial: trial.stored)[:2]
-        for n, trial in enumerate([*left[:_KEPT], *smallest]):
-            if n < _IN_ANY_CASE or self._has_time(trial.encode_gbs):
+        smallest = sorted(left, key=lambda trial: trial.stored)[:_IN_ANY_CASE]
+        for n, trial in enumerate([*left[:2], *smallest, *left[2:_KEPT]]):
+            if self._has_time(trial.encode_gbs, n < _IN_ANY_CASE):
                 measure(trial.chain, chunk_rows)
         base = [trial for trial in trials.values() if trial.chunk_rows == chunk_rows]
         goals = recommend([self._candidate(t, [], screened=False) for t in base], math.inf)
@@ -642,10 +643,11 @@ class _Measured:
             return 0
         return -(-rows // file_rows) * (16 * file_rows // trial.chunk_rows + 4)
 
-    def _has_time(self, gbs: float) -> bool:
-        """Whether the sample is encoded in time, at that speed."""
+    def _has_time(self, gbs: float, in_any_case: bool = False) -> bool:
+        """Whether the sample is encoded in time, at that speed; or in any case soon."""
         takes = self.sample.rows.nbytes / gbs / 1e9
-        return time.monotonic() + takes < self._began + self._seconds * _ENCODED
+        left = self._began + self._seconds * _ENCODED - time.monotonic()
+        return takes < left or (in_any_case and takes < self._seconds / _IN_ANY_CASE)
 
     def _other_chunk_rows(self, chunk_rows: int) -> list[int]:
         """Rows of smaller and larger chunks that may do as well."""
@@ -681,6 +683,10 @@ class _Measured:
             screened=screened,
             codecs=trial.chain,
         )
+
+
+def _once(filtered: list[Filters]) -> list[Filters]:
+    return [f for i, f in enumerate(filtered) if f not in filtered[:i]]
 
 
 def _is_beaten(trial: Trial, others: list[Trial]) -> bool:
