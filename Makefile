@@ -58,7 +58,7 @@ bench: .venv/bench/.tempozarr bench-kernels ## Measure everything beside its pee
 .PHONY: bench-kernels
 bench-kernels: $(TOOLS)/.ready ## Measure the Rust kernels and chains
 	mkdir -p bench/output
-	cargo bench -p tempozarr --bench kernels --bench chains | tee bench/output/kernels.txt
+	cargo bench -p tempozarr --bench kernels --bench chains --bench lz4 | tee bench/output/kernels.txt
 
 .PHONY: test
 test: test-rust test-python ## Run all tests

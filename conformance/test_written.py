@@ -9,19 +9,19 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pytest
 import tempozarr
 import zarr
+from tempozarr.schema import ArraySchema
 
 from cases import Case, apply_edit, cases, create, expected, more_cases
 from goldens import goldens, to_json
 from independent import independent
-
-if TYPE_CHECKING:
-    import numpy as np
 
 HERE = Path(__file__).parent
 NOT_YET = json.loads((HERE / "not_yet.json").read_text())["python"]
@@ -69,6 +69,32 @@ def test_zarr_python_reads_what_we_write(case: Case, written: dict[str, Any]) ->
         assert case.refused in written[case.name]["error"]
     else:
         assert written[case.name] == to_json(wanted(case))
+
+
+def test_zarr_python_reads_lz4_of_high_compression(tmp_path: Path) -> None:
+    """What a writer encodes at a level, in shards and not, is LZ4 to who knows of no level."""
+    steps = np.random.default_rng(0).integers(-1, 2, (3000, 7)).astype("f4").cumsum(0)
+    levels = (None, *range(2, 13))
+    layouts = ((500, None), (500, 1500))
+    for level, (chunk_rows, shard_rows) in product(levels, layouts):
+        schema = ArraySchema(
+            name="a",
+            dtype="float32",
+            row_shape=(7,),
+            codecs=["numcodecs.shuffle", "numcodecs.lz4"],
+            lz4_level=level,
+        )
+        layout = {"": (chunk_rows, shard_rows)}
+        folder = tmp_path / f"{level}-{shard_rows}"
+        with tempozarr.Writer(folder, schema, layout=layout) as writer:
+            writer.append(steps)
+    read = independent(tmp_path)
+    assert len(read) == len(levels) * len(layouts)
+    for name, values in read.items():
+        assert values == to_json(steps), name
+        fast = f"None-{name.rpartition('-')[2]}"
+        documents = [(tmp_path / store / "zarr.json").read_bytes() for store in (name, fast)]
+        assert documents[0] == documents[1], name
 
 
 def test_temporal_xor_of_the_wheel_writes_what_the_oracle_reads(tmp_path: Path) -> None:

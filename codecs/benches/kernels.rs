@@ -150,13 +150,13 @@ mod decompress {
 
     #[divan::bench(args = SIZES)]
     fn lz4(bencher: Bencher, bytes: usize) {
-        let plain =
-            lz4_flex::block::decompress_size_prepended(chunk!("flow/c/0/0")).unwrap_or_default();
-        let block = lz4_flex::block::compress(&plain[..bytes]);
+        let plain = lz4::block::decompress(chunk!("flow/c/0/0"), None).unwrap_or_default();
+        let block = lz4::block::compress(&plain[..bytes], None, false).unwrap_or_default();
         let mut out = vec![0; bytes];
-        bencher
-            .counter(BytesCount::new(bytes))
-            .bench_local(|| lz4_flex::block::decompress_into(black_box(&block), &mut out));
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+            let length = i32::try_from(bytes).ok();
+            lz4::block::decompress_to_buffer(black_box(&block), length, &mut out)
+        });
     }
 
     #[divan::bench(args = SIZES)]

@@ -222,6 +222,30 @@ mod tests {
     }
 
     #[test]
+    fn hidden_codecs_are_unknown_by_any_name_that_can_be_stored() {
+        register();
+        let lz4 = serde_json::json!({"level": 9, "lz4": {"name": "numcodecs.lz4"}});
+        let codecs = serde_json::json!({"codecs": [{"name": "bytes"}]});
+        for (name, configuration) in [(lz4::LEVELLED, lz4), (fused::NAME, codecs)] {
+            let metadata = |name: &str| {
+                let document = serde_json::json!({"name": name, "configuration": configuration});
+                serde_json::from_value::<MetadataV3>(document).unwrap()
+            };
+            assert!(Codec::from_metadata(&metadata(&hidden(name))).is_ok());
+            for stored in [
+                name.to_owned(),
+                format!("tempozarr.{name}"),
+                format!("tempozarr.0000000000000000.{name}"),
+            ] {
+                assert!(
+                    Codec::from_metadata(&metadata(&stored)).is_err(),
+                    "{stored}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn an_alias_makes_the_codec_that_it_names() {
         register();
         let metadata = MetadataV3::new("in_house.xor");

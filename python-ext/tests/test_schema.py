@@ -79,6 +79,7 @@ def test_a_schema_is_completed() -> None:
         "columns": ("p", "s", "c"),
         "float16": False,
         "codecs": (XOR, LITTLE, shuffle(4), ZSTD),
+        "lz4_level": None,
         "compression_ratio_hint": None,
         "fill_value": 0.0,
         "attributes": {},

@@ -132,7 +132,7 @@ impl Worker {
                 .map_err(zstd_safe::get_error_name)?,
             Compressor::Lz4 => {
                 let (_, block) = chunk.split_at_checked(4).ok_or("an empty LZ4 chunk")?;
-                lz4_flex::block::decompress_into(block, buffer)?
+                lz4::block::decompress_to_buffer(block, Some(length.try_into()?), buffer)?
             }
             Compressor::Blosc => blosc(chunk, buffer)?,
         };

@@ -149,7 +149,7 @@ impl Plan {
         let compressor = if let Some(zstd) = any.downcast_ref::<ZstdCodec>() {
             Compressor::Zstd(zstd.configuration)
         } else if let Some(lz4) = any.downcast_ref::<Lz4Codec>() {
-            Compressor::Lz4(lz4.level)
+            Compressor::Lz4(lz4.mode())
         } else if any.is::<GzipCodec>() || stream.is_some_and(StreamCodec::is_gzip) {
             Compressor::Gzip
         } else if any.is::<zarrs::array::codec::BloscCodec>() || any.is::<BloscCodec>() {

@@ -1,5 +1,7 @@
 //! The compressor of a chain, between memory of known lengths.
 
+use ::lz4::block::CompressionMode;
+
 use super::plan::{Error, error};
 use crate::{blosc, lz4, zstd};
 
@@ -8,8 +10,8 @@ use crate::{blosc, lz4, zstd};
 pub(super) enum Compressor {
     None,
     Zstd(zstd::ZstdConfiguration),
-    /// And the level to encode with.
-    Lz4(Option<i32>),
+    /// And how to encode.
+    Lz4(CompressionMode),
     Gzip,
     Blosc,
 }
@@ -79,7 +81,7 @@ impl Compressor {
                 Ok(())
             }
             Self::Zstd(configuration) => zstd::compress_onto(plain, configuration, encoded),
-            Self::Lz4(level) => lz4::compress_onto(plain, level, encoded),
+            Self::Lz4(mode) => lz4::compress_onto(plain, mode, encoded),
             Self::Gzip | Self::Blosc => Err("it is encoded codec by codec".into()),
         }
         .map_err(Error)

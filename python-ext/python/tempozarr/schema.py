@@ -157,9 +157,9 @@ class ArraySchema(_Schema):
         - `float16=True`: `numcodecs.astype`, `temporal_xor`, `numcodecs.shuffle` 2, `zstd` 3
         - others: `zstd` 3
     lz4_level
-        Encode `numcodecs.lz4` with its high compression at this level, 2 to 12: slower to write, fewer
-        bytes, read by every LZ4 decoder. It is not stored: who continues a store without this
-        schema encodes with the fast encoder, as does None.
+        Encode `numcodecs.lz4` with LZ4's high compression at this level, 2 to 12: slower to write,
+        fewer bytes, read faster, and by every LZ4 decoder. It is not stored: who continues a store
+        without this schema encodes with the fast encoder, as does None.
     compression_ratio_hint
         Decoded bytes divided by stored bytes, as far as known: `tempozarr.plan` needs it.
     fill_value
@@ -275,8 +275,8 @@ class ArraySchema(_Schema):
         """Say in which ways a stored array is not one of this schema; nothing if it is.
 
         Data type, fill value, row shape, codecs and dimension names count, whatever their
-        spelling; layout, attributes and length do not, nor does `lz4_level`, which no store knows. An array without dimension names is as
-        one with the names that a schema has by default.
+        spelling; layout, attributes and length do not, nor does `lz4_level`, which no store knows.
+        An array without dimension names is as one with the names that a schema has by default.
 
         Parameters
         ----------
@@ -364,8 +364,8 @@ class ArraySchema(_Schema):
         names = [codec["name"] for codec in info.data.get("codecs", ())]
         if level is not None and names and "numcodecs.lz4" not in names:
             raise ValueError(
-                f"expected a chain with numcodecs.lz4, got {', '.join(map(str, names))}: add it, or "
-                "leave lz4_level out"
+                f"expected a chain with numcodecs.lz4, got {', '.join(map(str, names))}: choose "
+                "that compressor, or leave lz4_level out"
             )
         return level
 
