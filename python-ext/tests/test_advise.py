@@ -64,17 +64,20 @@ def test_a_store_becomes_as_small_as_was_said(tmp_path: Path, goal: Any) -> None
 
 
 def test_books_are_much_smaller_than_with_xor_and_shuffle() -> None:
-    before = after = 0
+    """What is balanced depends on times, and is one of these as a rule: see docs/choosing-codecs.md."""
+    sizes: dict[str, int] = {}
     for market in ("cm-btcusd", "usdm-btcusdt", "spot-btcusdt"):
         advice = advise(BOOKS / market / "book", seconds=10)[""]
-        best, now = advice.candidate("balanced"), advice.current
-        assert now is not None
-        assert now.chain == P1
-        assert best.lossless
-        assert "zarr-python" in best.readers
-        assert now.stored / best.stored >= 1.3
-        before, after = before + now.stored, after + best.stored
-    assert before / after >= 1.4
+        assert advice.current is not None
+        assert advice.current.chain == P1
+        assert advice.candidate("balanced").lossless
+        assert "zarr-python" in advice.candidate("balanced").readers
+        assert advice.current.stored / advice.candidate("smallest").stored > 1.5
+        least = {c.chain: c.stored for c in reversed(advice.candidates)}
+        for chain in (P1, "float16, lz4-hc 9", "float16, zstd 9"):
+            sizes[chain] = sizes.get(chain, 0) + least[chain]
+    assert sizes[P1] / sizes["float16, lz4-hc 9"] > 1.4
+    assert sizes[P1] / sizes["float16, zstd 9"] > 1.6
 
 
 def test_a_sample_tells_the_size_of_the_whole(tmp_path: Path) -> None:

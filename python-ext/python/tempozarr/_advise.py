@@ -589,7 +589,7 @@ class _Measured:
         left.sort(key=lambda trial: -trial.score)
         smallest = sorted(left, key=lambda trial: trial.stored)[:_IN_ANY_CASE]
         for n, trial in enumerate([*left[:2], *smallest, *left[2:_KEPT]]):
-            if self._has_time(trial.encode_gbs, n < _IN_ANY_CASE):
+            if self._has_time(trial.encode_gbs, in_any_case=n < _IN_ANY_CASE):
                 measure(trial.chain, chunk_rows)
         base = [trial for trial in trials.values() if trial.chunk_rows == chunk_rows]
         goals = recommend([self._candidate(t, [], screened=False) for t in base], math.inf)
@@ -631,23 +631,18 @@ class _Measured:
 
     def _index_nbytes(self, trial: Trial) -> int:
         """Bytes of the indexes of shards: 16 for each chunk, and a checksum."""
-        rows, nbytes = self.subject.rows, self.subject.nbytes
-        ratio = nbytes / max(trial.stored, 1)
-        if self._is_current(trial) and self.subject.job:
-            file_rows = (self.subject.job.array.shards or (None,))[0]
-        else:
-            file_rows = sharded(
-                rows, self.schema.row_nbytes, ratio, trial.chunk_rows, self.settings.window
-            )
+        rows, window = self.subject.rows, self.settings.window
+        ratio = self.subject.nbytes / max(trial.stored, 1)
+        file_rows = sharded(rows, self.schema.row_nbytes, ratio, trial.chunk_rows, window)
         if file_rows is None:
             return 0
         return -(-rows // file_rows) * (16 * file_rows // trial.chunk_rows + 4)
 
-    def _has_time(self, gbs: float, in_any_case: bool = False) -> bool:
+    def _has_time(self, gbs: float, *, in_any_case: bool = False) -> bool:
         """Whether the sample is encoded in time, at that speed; or in any case soon."""
         takes = self.sample.rows.nbytes / gbs / 1e9
         left = self._began + self._seconds * _ENCODED - time.monotonic()
-        return takes < left or (in_any_case and takes < self._seconds / _IN_ANY_CASE)
+        return takes < left or (in_any_case and takes < max(self._seconds / _IN_ANY_CASE, 1.0))
 
     def _other_chunk_rows(self, chunk_rows: int) -> list[int]:
         """Rows of smaller and larger chunks that may do as well."""
