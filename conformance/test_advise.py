@@ -1,4 +1,4 @@
-"""Who reads what `tempozarr.advise` may recommend: its table of readers, held against the readers."""
+"""Who reads what `tempozarr.advise` recommends: its table, held against the readers."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from measuring import BOOKS, machine, markdown, warn_if_busy
 
 import tempozarr
+from measuring import BOOKS, machine, markdown, warn_if_busy
 
 GOALS = ("balanced", "smallest", "fastest")
 
@@ -41,7 +41,7 @@ def sensors() -> dict[str, np.ndarray]:
 
 
 def believed(advice: tempozarr.ArrayAdvice) -> tempozarr.Candidate:
-    """Find what is believed to suit series: XOR (or delta), shuffle and zstd 3, or nearest to it."""
+    """Find what is believed to suit series: XOR (or delta), shuffle and zstd 3."""
     chains = {c.chain: c for c in reversed(advice.candidates)}
     kind = "delta" if advice.schema.numpy_dtype.kind in "iu" else "xor"
     shuffle = f"shuffle {advice.schema.numpy_dtype.itemsize}"

@@ -35,11 +35,11 @@ def chains(advice: tempozarr.ArrayAdvice, *, lossless: bool = True) -> set[str]:
 
 
 def written(folder: Path, advice: tempozarr.Advice, rows: NDArray[Any], goal: Any) -> Path:
-    with tempozarr.Writer(
-        folder / goal, advice.best(goal), layout=advice.layout(goal), sync=False
-    ) as writer:
+    path: Path = folder / goal
+    layout = advice.layout(goal)
+    with tempozarr.Writer(path, advice.best(goal), layout=layout, sync=False) as writer:
         writer.append(rows)
-    return folder / goal
+    return path
 
 
 def stored(folder: Path) -> int:
@@ -341,11 +341,12 @@ def test_errors(tmp_path: Path) -> None:
     fails("expected a data type of fixed size", np.array(["a", None], object), meta)
     fails(r"expected rows of a data type of fixed size, got shape \(\)", tmp_path / "scalar", meta)
     advice = advise(rows, **QUICK)
+    wrong: Any = "best"
     for way in (advice.best, advice.layout, advice[""].candidate):
         with pytest.raises(
             ValueError, match="goal: expected 'balanced', 'smallest' or 'fastest', got 'best'"
         ):
-            way("best")  # type: ignore[operator]
+            way(wrong)
 
 
 MEMORY = """
