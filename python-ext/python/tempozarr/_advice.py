@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GOALS: tuple[Goal, ...] = ("balanced", "smallest", "fastest")
 _MOST_ENCODE = 400  # times as long as decoding
+_MOST_LARGER = 1.6
 _NEAR_SIZE, _NEAR_SPEED = 0.01, 0.05
 _PLAIN = "zarr-python"
 
@@ -105,9 +106,11 @@ def recommend(candidates: Sequence[Candidate], allowed: float | None) -> dict[st
         return {}
     # What takes longer to write is for archives: "smallest".
     quick = [c for c in found if c.encode_gbs * _MOST_ENCODE >= c.decode_gbs] or found
+    least = min(c.stored for c in found)
+    small = [c for c in quick if c.stored <= _MOST_LARGER * least] or quick
     return {
         "balanced": _nearly_best(
-            quick,
+            small,
             lambda c: c.ratio * c.speed,
             _NEAR_SPEED,
             lambda c: (_PLAIN in c.readers, c.encode_gbs),
