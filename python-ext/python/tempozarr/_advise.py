@@ -53,7 +53,7 @@ _FIRST_LOOK = 4 * _MIB
 _LEAST_CHUNK = 64 << 10
 _MOST_CHUNK_ROWS = 1 << 16
 # Parts of the time that an array has: by then, the stage of that name is over.
-_CHECKED, _LOOKED, _EXPANDED, _ENCODED = 0.2, 0.4, 0.55, 0.85
+_CHECKED, _LOOKED, _EXPANDED, _ENCODED = 0.35, 0.5, 0.65, 0.9
 _KEPT_FILTERS, _KEPT = 6, 14
 _IN_ANY_CASE = 4  # of each stage, however short the time is
 _LEAST_ROUNDS, _ROUNDS = 3, 40

@@ -11,7 +11,7 @@ import numcodecs
 import numpy as np
 
 from tempozarr import _chains
-from tempozarr._compare import errors
+from tempozarr._compare import errors, first_difference
 from tempozarr._errors import MetadataError
 from tempozarr.schema import ArraySchema
 
@@ -146,14 +146,10 @@ def largest_error(
     got: NDArray[Any], wanted: NDArray[Any], *, relative: bool = False
 ) -> float | None:
     """Largest absolute error, or relative to the wanted value; None if all bits are equal."""
-    bits = f"V{wanted.dtype.itemsize}"
-    if np.array_equal(
-        np.ascontiguousarray(got).view(np.uint8), np.ascontiguousarray(wanted).view(np.uint8)
-    ):
+    if first_difference(got, wanted) is None:
         return None
     if wanted.dtype.kind not in "biufcmM":
-        differ = np.ascontiguousarray(got).view(bits) != np.ascontiguousarray(wanted).view(bits)
-        return math.inf if differ.any() else None
+        return math.inf
     return float(np.max(errors(wanted, got, relative=relative)))
 
 
