@@ -1,4 +1,4 @@
-"""The snippets of `docs/training.md` run, one after the other."""
+"""The snippets of some pages in `docs/` run, one after the other."""
 
 import re
 from importlib.util import find_spec
@@ -11,11 +11,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
-def test_training(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "count"), [("training", 5), ("choosing-codecs", 1)])
+def test_snippets(monkeypatch: pytest.MonkeyPatch, page: str, count: int) -> None:
     monkeypatch.chdir(ROOT)
-    text = Path("docs/training.md").read_text()
+    text = Path(f"docs/{page}.md").read_text()
     snippets = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 5
+    assert len(snippets) == count
     names: dict[str, Any] = {}
     for snippet in snippets:
         if "import torch" not in snippet or find_spec("torch"):

@@ -74,6 +74,14 @@ def test_zarr_python_dropin() -> None:
     assert "read back as written: True" in run("zarr_python_dropin.py")
 
 
+def test_choose_codecs(tmp_path: Path) -> None:
+    picture = tmp_path / "frontier.png"
+    told = run("choose_codecs.py", "--seconds", 0.5, "--picture", picture)
+    assert "| book_raw" in told
+    assert "balanced: float16, " in told
+    assert picture.exists()
+
+
 def test_make_store(tmp_path: Path) -> None:
     for symbol, group in tempozarr.open_group(BOOKS).groups():
         arrays = {name: array[:100] for name, array in group.arrays() if name != "book"}

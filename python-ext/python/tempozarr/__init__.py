@@ -4,9 +4,9 @@
 `tempozarr.enable` makes zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our
 codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.WindowLoader` gives batches
-of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
-torch until something that needs it is used.
+lays out; `tempozarr.copy` makes such a store of another one, and `tempozarr.advise` measures which
+codecs suit it. `tempozarr.WindowLoader` gives batches of windows, for training; `tempozarr.torch`
+has them as tensors. Nothing here imports zarr-python or torch until something needs it.
 """
 
 from importlib import import_module
@@ -28,6 +28,8 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
     from tempozarr import torch as torch
+    from tempozarr._advice import Advice, ArrayAdvice, Candidate
+    from tempozarr._advise import advise
     from tempozarr._copy import copy
     from tempozarr._loader import LoaderStats, WindowLoader
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
@@ -38,7 +40,10 @@ if TYPE_CHECKING:
     from tempozarr._writer import Writer
 
 __all__ = [
+    "Advice",
     "Array",
+    "ArrayAdvice",
+    "Candidate",
     "CodecError",
     "CodecPipeline",
     "CopyReport",
@@ -55,6 +60,7 @@ __all__ = [
     "WindowLoader",
     "Writer",
     "__version__",
+    "advise",
     "codecs",
     "copy",
     "disable",
@@ -71,6 +77,10 @@ __all__ = [
 
 # What is not needed for reading alone, and where it is.
 _LATER = {
+    "Advice": "_advice",
+    "ArrayAdvice": "_advice",
+    "Candidate": "_advice",
+    "advise": "_advise",
     "CodecPipeline": "_pipeline",
     "CopyReport": "_report",
     "copy": "_copy",
