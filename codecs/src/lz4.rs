@@ -125,9 +125,22 @@ pub(crate) fn levelled(metadata: &MetadataV3) -> Result<Codec, PluginCreateError
 /// The metadata of an array with `numcodecs.lz4`, at any level of sharding, encoding with high
 /// compression of `level`, 2 to 12.
 ///
-/// It is for opening the array, also through [`fuse`](crate::fuse), and never for storing: no level is
-/// in stored metadata, and every LZ4 decoder reads what is encoded.
-/// [`register`](crate::register) must have been called.
+/// It is for opening the array, and never for storing: no level is in stored metadata, and every LZ4
+/// decoder reads what is encoded. [`fuse`](crate::fuse) comes after it, and
+/// [`register`](crate::register) before.
+///
+/// ```
+/// # tempozarr::register();
+/// # let metadata = serde_json::from_str(r#"{
+/// #     "zarr_format": 3, "node_type": "array", "shape": [9000], "data_type": "float32",
+/// #     "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [4096]}},
+/// #     "chunk_key_encoding": {"name": "default"}, "fill_value": 0, "codecs": [
+/// #         {"name": "bytes", "configuration": {"endian": "little"}},
+/// #         {"name": "numcodecs.lz4", "configuration": {"acceleration": 1}}]}"#).unwrap();
+/// let levelled = tempozarr::encode_lz4_at(&metadata, 9)?;
+/// let fused = tempozarr::fuse(&levelled); // open the array with this, store the first
+/// # Ok::<(), zarrs_codec::CodecError>(())
+/// ```
 ///
 /// # Errors
 /// Returns a [`CodecError`] if there is no such level, or no `numcodecs.lz4` among the codecs: also if
@@ -146,7 +159,7 @@ pub fn encode_lz4_at(metadata: &ArrayMetadata, level: i32) -> Result<ArrayMetada
         return Ok(levelled);
     }
     Err(CodecError::Other(error(format_args!(
-        "level {level} is for numcodecs.lz4 in Zarr V3 metadata, and there is none"
+        "level {level}: expected Zarr V3 metadata with numcodecs.lz4, got none; leave the level out"
     ))))
 }
 
@@ -523,8 +536,12 @@ mod tests {
             "fill_value": 0, "order": "C", "filters": null
         });
         let levels = [
-            (metadata(&bytes), 9, "there is none"),
-            (serde_json::from_value(v2).unwrap(), 9, "there is none"),
+            (metadata(&bytes), 9, "with numcodecs.lz4, got none"),
+            (
+                serde_json::from_value(v2).unwrap(),
+                9,
+                "with numcodecs.lz4, got none",
+            ),
             (metadata(&bytes), 1, "expected 2 <= level <= 12"),
             (metadata(&bytes), 13, "expected 2 <= level <= 12"),
         ];

@@ -181,10 +181,10 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
     )
     assert v2.compressors
     for metadata in (json.dumps(other), (tmp_path / ".zarray").read_text()):
-        with pytest.raises(MetadataError, match="in Zarr V3 metadata, and there is none"):
+        with pytest.raises(MetadataError, match=r"metadata with numcodecs\.lz4, got none"):
             _core.ChunkPipeline(metadata, 9)
     (tmp_path / "zarr.json").write_text(json.dumps(other))
-    with pytest.raises(MetadataError, match="there is none"):
+    with pytest.raises(MetadataError, match=r"metadata with numcodecs\.lz4, got none"):
         _core.Appender(str(tmp_path), "", 0, str(tmp_path / "s"), lz4_level=9)
 
 
