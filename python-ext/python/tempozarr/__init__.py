@@ -3,7 +3,8 @@
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.WindowLoader` gives batches
+lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.info` tells what is in a
+store, `tempozarr.verify` whether it is sound. `tempozarr.WindowLoader` gives batches
 of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
 torch until something that needs it is used.
 """
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
     from tempozarr import torch as torch
     from tempozarr._copy import copy
+    from tempozarr._info import Info, info
     from tempozarr._loader import LoaderStats, WindowLoader
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
     from tempozarr._plan import Plan, plan
     from tempozarr._progress import Progress
     from tempozarr._report import CopyReport
+    from tempozarr._verify import Fault, VerifyReport, verify
     from tempozarr._windows import Field
     from tempozarr._writer import Writer
 
@@ -42,8 +45,10 @@ __all__ = [
     "CodecPipeline",
     "CopyReport",
     "Explanation",
+    "Fault",
     "Field",
     "Group",
+    "Info",
     "LoaderStats",
     "MetadataError",
     "Plan",
@@ -51,6 +56,7 @@ __all__ = [
     "ReadStats",
     "StoreError",
     "TempozarrError",
+    "VerifyReport",
     "WindowLoader",
     "Writer",
     "__version__",
@@ -58,6 +64,7 @@ __all__ = [
     "copy",
     "disable",
     "enable",
+    "info",
     "open",
     "open_array",
     "open_group",
@@ -66,6 +73,7 @@ __all__ = [
     "register_alias",
     "schema",
     "schemas",
+    "verify",
 ]
 
 # What is not needed for reading alone, and where it is.
@@ -75,13 +83,18 @@ _LATER = {
     "copy": "_copy",
     "disable": "_pipeline",
     "enable": "_pipeline",
+    "Fault": "_verify",
     "Field": "_windows",
+    "Info": "_info",
+    "info": "_info",
     "LoaderStats": "_loader",
     "WindowLoader": "_loader",
     "pipeline_stats": "_pipeline",
     "Plan": "_plan",
     "plan": "_plan",
     "Progress": "_progress",
+    "VerifyReport": "_verify",
+    "verify": "_verify",
     "Writer": "_writer",
 }
 

@@ -1,0 +1,135 @@
+"""How an array or a group differs from another: bits, and what metadata say."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tempozarr._array import _native
+from tempozarr._errors import TempozarrError
+from tempozarr._progress import Reporter
+from tempozarr._sources import block_rows, find, read_rows, stored_document
+from tempozarr._text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from tempozarr._progress import Report
+    from tempozarr._sources import AnyArray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference: of elements, or of metadata, which may be meant so."""
+
+    message: str
+    warning: bool = False
+    elements: int = 0
+    first_row: int | None = None
+
+
+def compare(ours: Any, theirs: Any, progress: Report) -> Iterator[tuple[str, Difference]]:
+    """Compare all arrays of two stores; give what differs, by path."""
+    a, b = find(ours), find(theirs)
+    for path in sorted(a.arrays.keys() ^ b.arrays.keys()):
+        who = "the other store has not" if path in a.arrays else "only the other store has"
+        yield path, Difference(f"an array that {who}")
+    for path in sorted(a.groups.keys() & b.groups.keys()):
+        if _text(a.groups[path]) != _text(b.groups[path]):
+            yield path, Difference("other attributes", warning=True)
+    both = {path: (array, b.arrays[path]) for path, array in a.arrays.items() if path in b.arrays}
+    total = sum(array.nbytes for array, _ in both.values())
+    report = Reporter(progress, total, "comparing", "bytes")
+    done = 0
+    try:
+        for path, (array, other) in both.items():
+            yield from ((path, difference) for difference in _metadata(array, other))
+            if array.shape == other.shape and _native(array.dtype) == _native(other.dtype):
+                before = done
+                found = _elements(array, other, lambda nbytes: report(before + nbytes))  # noqa: B023
+                if found:
+                    yield path, found
+            done += array.nbytes
+            report(done, now=True)
+    finally:
+        report.close()
+
+
+def _metadata(ours: AnyArray, theirs: AnyArray) -> Iterator[Difference]:
+    pairs = (("shape", ours.shape, theirs.shape), ("dtype", ours.dtype, theirs.dtype))
+    for what, a, b in pairs:
+        if a != b:
+            native = what == "dtype" and _native(ours.dtype) == _native(theirs.dtype)
+            yield Difference(f"{what} {a}, the other store has {b}", warning=native)
+    a, b = (stored_document(array) for array in (ours, theirs))
+    for key in ("attributes", "fill_value", "dimension_names"):
+        if _text(a.get(key) or None) != _text(b.get(key) or None):
+            yield Difference(f"other {key.replace('_', ' ')}", warning=True)
+
+
+def _elements(
+    ours: AnyArray, theirs: AnyArray, told: Callable[[int], None]
+) -> Difference | None:
+    """Compare block by block; what cannot be read is different."""
+    elements = 0
+    first = None
+    unread = None
+    for start, stop in _blocks(ours, theirs):
+        row = None
+        try:
+            a, b = (_read(array, start, stop) for array in (ours, theirs))
+        except TempozarrError as e:
+            row, differ = 0, math.prod(ours.shape[1:]) * (stop - start)
+            unread = unread or str(e)
+        else:
+            different = _different(a, b)
+            differ = int(np.count_nonzero(different))
+            if differ:
+                row = int(np.argmax(different)) // max(different.size // (stop - start), 1)
+        elements += differ
+        if row is not None and first is None:
+            first = start + row
+        told(stop * ours.nbytes // max(len(ours) if ours.shape else 1, 1))
+    if first is None:
+        return None
+    of = math.prod(ours.shape)
+    message = f"{elements:,} of {counted(of, 'element')} differ, the first in row {first}"
+    unread = f" (some cannot be read: {unread})" if unread else ""
+    return Difference(message + unread, elements=elements, first_row=first if ours.shape else None)
+
+
+def _blocks(ours: AnyArray, theirs: AnyArray) -> Iterator[tuple[int, int]]:
+    """Rows to read at once, first and last."""
+    if not ours.shape:
+        yield 0, 1
+    elif ours.size:
+        step = block_rows(ours, theirs)
+        for start in range(0, ours.shape[0], step):
+            yield start, min(start + step, ours.shape[0])
+
+
+def _read(array: AnyArray, start: int, stop: int) -> NDArray[Any]:
+    if array.shape and array.dtype.kind not in "TO":
+        return read_rows(array, start, stop)
+    return np.asarray(array[start:stop] if array.shape else array[()], _native(array.dtype))
+
+
+def _different(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the bits of each element differ, flat."""
+    if a.dtype.kind in "TO":
+        return np.asarray(a != b).reshape(-1)
+    a, b = (np.ascontiguousarray(array).reshape(-1) for array in (a, b))
+    size = a.dtype.itemsize
+    if size in {1, 2, 4, 8}:
+        return np.asarray(a.view(f"u{size}") != b.view(f"u{size}"))
+    return np.any(a.view("u1").reshape(-1, size) != b.view("u1").reshape(-1, size), axis=1)
+
+
+def _text(document: Any) -> str:
+    return json.dumps(document, sort_keys=True)
