@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
 
 import tempozarr
 from conftest import ARRAYS, create
+from tempozarr._chunks import Keys
 from tempozarr._verify import checksum
 
 MISSING = 2**64 - 1
@@ -81,9 +82,7 @@ def sound(tmp_path: Path) -> Path:
             shape=data.shape,
             dtype="f4",
             chunks=chunks,
-            shards=shards and zarr.codecs.ShardingCodec and {
-                "shape": shards, "index_location": "end" if at_end else "start"
-            },
+            shards=shards and {"shape": shards, "index_location": "end" if at_end else "start"},
             compressors=[ZstdCodec(), Crc32cCodec()],
         )
         array[...] = data
@@ -140,7 +139,7 @@ def misplace(rng: Any, data: bytes, shard: Shard | None) -> tuple[bytes, set[Any
         return data + b"\0", {None}
     number = int(rng.integers(len(shard.index)))
     index = shard.index.copy()
-    index[number, 0] = rng.choice([len(data), 2**63, MISSING - 1])
+    index[number, 0] = [len(data), 2**63, MISSING - 1][int(rng.integers(3))]
     return shard.with_index(index), {tuple(int(i) for i in np.unravel_index(number, shard.grid))}
 
 
@@ -150,7 +149,12 @@ KINDS = [flip] * 12 + [truncate] * 4 + [remove, zero, misplace, misplace]
 def test_each_of_100_faults_is_found_and_named(sound: Path) -> None:
     assert tempozarr.verify(sound, complete=True).faults == ()
     rng = np.random.default_rng(20260101)
-    chunks = [(name, file) for name in LAYOUTS for file in sorted((sound / name).rglob("[0-9]")) if file.is_file()]
+    chunks = [
+        (name, file)
+        for name in LAYOUTS
+        for file in sorted((sound / name).rglob("[0-9]"))
+        if file.is_file()
+    ]
     for i in range(100):
         name, file = chunks[int(rng.integers(len(chunks)))]
         data = file.read_bytes()
@@ -185,11 +189,17 @@ def test_faults_do_not_hide_each_other(sound: Path) -> None:
         file.write_bytes(b"")
     report = tempozarr.verify(sound)
     assert len(report.faults) == 3 * 8 + len(damaged)
-    fault = next(fault for fault in report.faults if fault.chunk == (1, 0) and fault.subchunk == (2, 1))
+    fault = next(
+        fault for fault in report.faults if fault.chunk == (1, 0) and fault.subchunk == (2, 1)
+    )
     assert fault.rows == (60, 70)
     assert str(fault).startswith("sharded, chunk (1, 0), subchunk (2, 1), rows 60:70, c/1/0: ")
     assert {fault.rows for fault in report.faults if fault.array == "plain"} <= {
-        (0, 25), (25, 50), (50, 75), (75, 100), (100, 120),
+        (0, 25),
+        (25, 50),
+        (50, 75),
+        (75, 100),
+        (100, 120),
     }
     assert {fault.kind for fault in report.faults} == {"damaged"}
     assert not report.ok
@@ -201,7 +211,10 @@ def test_subchunks_that_overlap(sound: Path) -> None:
     assert shard
     for index, expected in (
         (shard.index[[0, 0, *range(2, 8)]], {(0, 1)}),
-        (np.where(np.arange(8)[:, None] == 7, [[shard.index_range[0] - 1, 9]], shard.index), {(3, 1)}),
+        (
+            np.where(np.arange(8)[:, None] == 7, [[shard.index_range[0] - 1, 9]], shard.index),
+            {(3, 1)},
+        ),
     ):
         file.write_bytes(shard.with_index(index))
         report = tempozarr.verify(sound)
@@ -297,7 +310,9 @@ def test_chunks_by_any_name(tmp_path: Path, name: Any, separator: Any) -> None:
 
 
 def test_text_that_is_none(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "a", shape=(2,), chunks=(2,), dtype="string", compressors=None)
+    array = zarr.create_array(
+        tmp_path / "a", shape=(2,), chunks=(2,), dtype="string", compressors=None
+    )
     array[...] = np.array(["ab", "c"], np.dtypes.StringDType())
     file = tmp_path / "a/c/0"
     file.write_bytes(file.read_bytes().replace(b"ab", b"a\xff"))
@@ -311,11 +326,174 @@ def test_metadata(sound: Path) -> None:
     document["codecs"][-1] = {"name": "no_such_codec"}
     (sound / "plain/zarr.json").write_text(json.dumps(document))
     (sound / "index_first/zarr.json").write_text("{")
-    (sound / "sharded/c/0/1").write_bytes(b"")
+    (sound / "odd").mkdir()
+    (sound / "odd/zarr.json").write_text('{"node_type": "table"}')
     (sound / "lost").mkdir()
     report = tempozarr.verify(sound)
-    assert list(report) == []
-    shutil.rmtree(sound / "sharded/c/0/1", ignore_errors=True)
+    assert list(report) == ["sharded"]
+    assert {fault.array: fault.message.split(":")[0] for fault in report.faults} == {
+        "index_first": f"expected JSON in {sound}/index_first/zarr.json",
+        "odd": "expected the node_type array or group, got 'table'",
+        "plain": "not checked, as it cannot be opened",
+    }
+    assert report.warnings == ("lost: a folder without zarr.json, .zarray or .zgroup",)
+    told = tempozarr.info(sound)
+    assert set(told.problems) == {"index_first", "odd", "plain", "lost"}
+    assert "├── plain  [120, 8], cannot be opened: " in str(told)
+
+    (sound / "zarr.json").write_text("")
+    assert [fault.array for fault in tempozarr.verify(sound).faults] == [""]
+
+
+def test_names_of_chunks_that_nobody_knows() -> None:
+    text = "expected 'default' or 'v2' with a separator '/' or '.', got 'default_suffix' with '.'"
+    with pytest.raises(tempozarr.MetadataError, match=re.escape(text)):
+        Keys({"shape": [1], "chunk_key_encoding": {"name": "default_suffix"}})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_consolidated_metadata(tmp_path: Path, zarr_format: Any) -> None:
+    root = zarr.create_group(tmp_path / "g", zarr_format=zarr_format)
+    for name in ("a", "b", "c/d"):
+        root.create_array(name, data=np.arange(1, 9), attributes={"unit": "s"})
+    zarr.consolidate_metadata(tmp_path / "g")
+    consolidated = [w for w in tempozarr.verify(tmp_path / "g").warnings if "consolidated" in w]
+    assert consolidated == []
+    shutil.rmtree(tmp_path / "g/a")
+    zarr.open_array(tmp_path / "g/b").resize((9,))
+    zarr.create_array(tmp_path / "g/e", data=np.arange(1, 9), zarr_format=zarr_format)
+    report = tempozarr.verify(tmp_path / "g")
+    assert [str(fault) for fault in report.faults] == [
+        "a: consolidated metadata have it, the store has not"
+    ]
+    assert [w for w in report.warnings if "consolidated" in w] == [
+        "b: consolidated metadata are not those of the array or group",
+        "e: consolidated metadata do not have it",
+    ]
+
+
+def test_files_of_no_chunk(sound: Path) -> None:
+    """Files behind the end of the array, of writes that were given up, of anyone; a journal."""
+    for name in ("c/9/0", "c/0/0.1a-0.partial", "c/00/1", ".DS_Store"):
+        (sound / "plain" / name).parent.mkdir(exist_ok=True)
+        (sound / "plain" / name).write_bytes(b"x")
+    (sound / "sharded/.tempozarr").mkdir()
+    (sound / "sharded/.tempozarr/journal.json").write_text("{}")
+    report = tempozarr.verify(sound)
+    assert report.ok
+    assert report.warnings == (
+        "plain: 4 files of no chunk: .DS_Store, c/0/0.1a-0.partial, c/00/1",
+        "sharded: an unfinished flush: the next tempozarr.Writer there finishes it",
+    )
+    assert tempozarr.info(sound).arrays["plain"].strays == 4
+
+
+# -- what has a checksum, and what differs -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codecs", "expected"),
+    [
+        ([{"name": "bytes"}, {"name": "zstd", "configuration": {"level": 1}}], None),
+        ([{"name": "bytes"}, {"name": "zstd", "configuration": {"checksum": True}}], "zstd"),
+        (["bytes", "crc32c"], "crc32c"),
+        (["bytes", {"name": "numcodecs.adler32"}, "blosc"], "adler32"),
+        (["bytes", "blosc"], None),
+        (["bytes", "gzip"], "gzip"),
+        ([{"name": "numcodecs.lzma", "configuration": {"format": 1, "check": -1}}], "lzma"),
+        ([{"name": "numcodecs.lzma", "configuration": {"format": 3}}], None),
+        ([{"name": "sharding_indexed", "configuration": {"chunk_shape": [1], "codecs": ["bytes", "crc32c"]}}], "crc32c"),
+    ],
+)  # fmt: skip
+def test_checksums(codecs: list[Any], expected: str | None) -> None:
+    assert checksum({"codecs": codecs}) == expected
+
+
+@pytest.mark.parametrize(
+    "compressors",
+    [
+        ZstdCodec(checksum=True),
+        GzipCodec(),
+        zarr.codecs.numcodecs.BZ2(),
+        zarr.codecs.numcodecs.LZMA(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+def test_checksums_are_checked(tmp_path: Path, compressors: Any) -> None:
+    """A chunk with a flipped bit is found, or the flip was in what does not matter."""
+    data = np.random.default_rng(2).normal(size=50)
+    array = zarr.create_array(tmp_path / "a", data=data, chunks=(50,), compressors=compressors)
+    assert tempozarr.verify(tmp_path / "a")[""].checksum
+    file = tmp_path / "a/c/0"
+    sound = file.read_bytes()
+    found = 0
+    for byte in range(len(sound)):
+        file.write_bytes(sound[:byte] + bytes([sound[byte] ^ 1 << byte % 8]) + sound[byte + 1 :])
+        if tempozarr.verify(tmp_path / "a").ok:
+            np.testing.assert_array_equal(tempozarr.open_array(tmp_path / "a")[...], data)
+        else:
+            found += 1
+    assert found > 0.9 * len(sound)
+    assert array.shape == (50,)
+
+
+def test_comparing(sound: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    tempozarr.copy(sound, other)
+    assert tempozarr.verify(other, against=sound).ok
+    theirs = zarr.open_group(other)
+    array: Any = theirs["plain"]
+    array[70, 3] = -array[70, 3]
+    array[90:92, 1] = np.nan
+    array.attrs["unit"] = "m"
+    theirs.create_array("late", data=np.arange(3))
+    shutil.rmtree(other / "index_first")
+    theirs.create_array("index_first", data=np.zeros((120, 8)))
+    report = tempozarr.verify(sound, against=other)
+    assert {str(fault) for fault in report.faults} == {
+        "late: an array that only the other store has",
+        "plain, rows 70:71: 3 of 960 elements differ, the first in row 70",
+        "index_first: dtype float32, the other store has float64",
+    }
+    plain = report["plain"]
+    assert (plain.differing_elements, plain.first_differing_row) == (3, 70)
+    assert report["sharded"].differing_elements is None
+    assert "plain: other attributes" in report.warnings
+
+
+@pytest.mark.parametrize("name", [name for name in ARRAYS if name != "empty"])
+def test_comparing_every_array(tmp_path: Path, name: str) -> None:
+    data = ARRAYS[name][0]
+    changed = data.copy()
+    last = tuple(length - 1 for length in data.shape)
+    changed[last] = (
+        ~data[last] if data.dtype.kind == "b" else data[(0,) * data.ndim] if data.ndim else 9
+    )
+    for folder, values in (("a", data), ("b", changed)):
+        create(tmp_path / folder, name)[...] = values
+    assert tempozarr.verify(tmp_path / "a", against=tmp_path / "a").ok
+    report = tempozarr.verify(tmp_path / "a", against=tmp_path / "b")
+    assert report[""].differing_elements == 1
+    assert report[""].first_differing_row == (len(data) - 1 if data.ndim else None)
+
+
+def test_comparing_with_what_cannot_be_read(sound: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(sound, tmp_path / "other")
+    (other / "plain/c/2/0").write_bytes(b"x")
+    [fault] = tempozarr.verify(sound, against=other).faults
+    assert (fault.array, fault.kind) == ("plain", "different")
+    assert "some cannot be read: chunk " in fault.message
+
+
+def test_faults_are_told_as_they_are_found(sound: Path) -> None:
+    (sound / "plain/c/2/0").write_bytes(b"x")
+    told: list[tempozarr.Fault] = []
+    progress: list[Any] = []
+    report = tempozarr.verify(sound, found=told.append, progress=progress.append)
+    assert tuple(told) == report.faults
+    assert progress[-1].unit == "bytes"
+    assert progress[-1].done == progress[-1].total == sum(a.stored_nbytes for a in report.values())
 
 
 def test_a_store_without_metadata(tmp_path: Path) -> None:

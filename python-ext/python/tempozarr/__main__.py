@@ -35,20 +35,22 @@ exit status:
   {INTERRUPTED}  interrupted (Ctrl-C); what is stored stays valid
 """
 _INFO = """\
-Draw the tree of a store: shapes, data types, chunks and shards, codecs, whether they run in one pass
-("fused") or why not, sizes, and how many chunks are not stored. Opens no chunk: quick on large stores.
+Draw the tree of a store: shapes, data types, chunks and shards, codecs, whether they run in one
+pass ("fused") or why not, sizes, and how many chunks are not stored. No chunk is opened, so that
+large stores are quick, too.
 """
 _VERIFY = """\
-Decode every stored chunk, on all cores, and name each one that is damaged: array, index of the chunk
-(and of the subchunk in a shard), rows, file. The store is only read, and memory stays small.
+Decode every stored chunk, on all cores, and name each one that is damaged: array, index of the
+chunk (and of the subchunk in a shard), rows, file. The store is only read; memory stays small.
 
-Damage that decodes, to other values, cannot be seen in an array without a checksum; verify says which
-these are. Chunks that are not stored are fill value by the rules of zarr: --complete calls them faults.
+Damage that decodes, to other values, cannot be seen in an array without a checksum; verify says
+which these are. Chunks that are not stored are fill value by the rules of zarr: --complete calls
+them faults.
 """
 _COPY = """\
-Encode a store of zarr v2 or v3 anew, as zarr v3: with a layout for its way of reading, and with other
-codecs if wanted. Attributes, names and values are kept. The target is a valid store at any moment, of
-the rows so far: interrupt with Ctrl-C, go on with --resume.
+Encode a store of zarr v2 or v3 anew, as zarr v3: with a layout for its way of reading, and with
+other codecs if wanted. Attributes, names and values are kept. The target is a valid store at any
+moment, of the rows so far: interrupt with Ctrl-C, go on with --resume.
 """
 
 
@@ -59,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _complain(f"interrupted{arguments.left(arguments)}", INTERRUPTED)
+        left = arguments.left(arguments) if arguments.left else ""
+        return _complain(f"interrupted{left}", INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads on, as behind `| head`. Python would flush once more in the end, and complain.
+        # Nobody reads on, as behind `| head`; Python would flush once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (TempozarrError, ImportError, OSError, TypeError, ValueError) as e:
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=tempozarr.__version__)
-    parser.set_defaults(left=lambda arguments: "")
+    parser.set_defaults(left=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(
@@ -137,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         help="file of a tempozarr.schema: GroupSchema(...).model_dump_json(); default: same codecs",
     )
     existing = copy.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on where DST ends, if it exists")
+    existing.add_argument(
+        "--resume", action="store_true", help="go on where DST ends, if it is there"
+    )
     existing.add_argument("--overwrite", action="store_true", help="begin anew in the place of DST")
     copy.add_argument("--verify", action="store_true", help="read DST back, and compare every bit")
     _reading(copy)

@@ -676,8 +676,6 @@ def nodes(
     """
     try:
         node = _node(folder / path)
-        if node and node[0] not in {"array", "group"}:
-            raise MetadataError(f"expected the node_type array or group, got {node[0]!r}")
     except MetadataError as e:
         if failed is None:
             raise
@@ -686,6 +684,9 @@ def nodes(
     if node is None:
         if failed and not Path(path).name.startswith("."):
             failed(path, StoreError(f"a folder without {_LOOKED_FOR}"))
+        return
+    if failed and node[0] not in {"array", "group"}:
+        failed(path, MetadataError(f"expected the node_type array or group, got {node[0]!r}"))
         return
     yield path, *node
     if node[0] == "group":

@@ -67,15 +67,13 @@ def _metadata(ours: AnyArray, theirs: AnyArray) -> Iterator[Difference]:
         if a != b:
             native = what == "dtype" and _native(ours.dtype) == _native(theirs.dtype)
             yield Difference(f"{what} {a}, the other store has {b}", warning=native)
-    a, b = (stored_document(array) for array in (ours, theirs))
+    before, after = (stored_document(array) for array in (ours, theirs))
     for key in ("attributes", "fill_value", "dimension_names"):
-        if _text(a.get(key) or None) != _text(b.get(key) or None):
+        if _text(before.get(key) or None) != _text(after.get(key) or None):
             yield Difference(f"other {key.replace('_', ' ')}", warning=True)
 
 
-def _elements(
-    ours: AnyArray, theirs: AnyArray, told: Callable[[int], None]
-) -> Difference | None:
+def _elements(ours: AnyArray, theirs: AnyArray, told: Callable[[int], None]) -> Difference | None:
     """Compare block by block; what cannot be read is different."""
     elements = 0
     first = None
@@ -95,7 +93,7 @@ def _elements(
         elements += differ
         if row is not None and first is None:
             first = start + row
-        told(stop * ours.nbytes // max(len(ours) if ours.shape else 1, 1))
+        told(stop * ours.nbytes // (ours.shape[0] if ours.shape else 1))
     if first is None:
         return None
     of = math.prod(ours.shape)

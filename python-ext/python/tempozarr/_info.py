@@ -128,10 +128,8 @@ class Info:
         return sum(array.nbytes or 0 for array in self.arrays.values())
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.path}: {counted(len(self.arrays), 'array')}, {in_bytes(self.stored_nbytes)} of "
-            f"{in_bytes(self.nbytes)} decoded"
-        ]
+        size = f"{in_bytes(self.stored_nbytes)} of {in_bytes(self.nbytes)} decoded"
+        lines = [f"{self.path}: {counted(len(self.arrays), 'array')}, {size}"]
         if "" in self.arrays:
             lines += self.arrays[""].lines()
         elif "" in self.problems:
@@ -182,7 +180,9 @@ def info(source: Source) -> Info:
     arrays = {}
     groups = []
     problems: dict[str, str] = {}
-    for path, kind, metadata in nodes(folder, failed=lambda path, e: problems.update({path: str(e)})):
+    for path, kind, metadata in nodes(
+        folder, failed=lambda path, e: problems.update({path: str(e)})
+    ):
         if kind == "group":
             groups.append(path)
             continue

@@ -48,9 +48,7 @@ class Reporter:
 
     _INTERVAL = 0.1
 
-    def __init__(
-        self, report: Report, total: int | None, what: str, unit: str = "rows"
-    ) -> None:
+    def __init__(self, report: Report, total: int | None, what: str, unit: str = "rows") -> None:
         self._total = total
         self._what = what
         self._unit = unit

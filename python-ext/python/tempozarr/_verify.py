@@ -15,7 +15,7 @@ from tempozarr import _core
 from tempozarr._array import Array, chunking, codec_name, is_v2, nodes
 from tempozarr._chunks import Keys, Listing, list_chunks
 from tempozarr._config import size_pool
-from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._errors import StoreError, TempozarrError
 from tempozarr._info import existing
 from tempozarr._progress import Reporter
 from tempozarr._text import aligned, counted, in_bytes
@@ -49,8 +49,8 @@ class Fault:
     message
         What is wrong.
     chunk, subchunk
-        Index of the chunk (of the shard, where the array is sharded), and of the subchunk in it; None
-        where it is about more than that.
+        Index of the chunk (of the shard, where the array is sharded), and of the subchunk in it;
+        None where it is about more than that.
     rows
         The first row that is concerned, and the one behind the last.
     file
@@ -160,16 +160,11 @@ class VerifyReport(Mapping[str, ArrayCheck]):
             chunks = f"{array.chunks:,} of {array.expected:,}"
             sizes = [chunks, subchunks, in_bytes(array.stored_nbytes)]
             table.append([path or "array", *sizes, array.checksum or "none"])
+        number = counted(len(self.faults), "fault") if self.faults else "no fault"
         nbytes = sum(array.stored_nbytes for array in self.values())
-        return "\n".join(
-            [
-                aligned(table),
-                "",
-                *(f"warning: {warning}" for warning in self.warnings),
-                f"{counted(len(self.faults), 'fault') if self.faults else 'no fault'} in "
-                f"{counted(len(self), 'array')}, {in_bytes(nbytes)} ({self.seconds:.1f} s)",
-            ]
-        )
+        of = f"{counted(len(self), 'array')}, {in_bytes(nbytes)} ({self.seconds:.1f} s)"
+        warnings = [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join([aligned(table), "", *warnings, f"{number} in {of}"])
 
 
 def verify(
@@ -178,7 +173,7 @@ def verify(
     complete: bool = False,
     against: Any = None,
     progress: Report = False,
-    found: Callable[[Fault], object] = lambda fault: None,
+    found: Callable[[Fault], object] | None = None,
 ) -> VerifyReport:
     """Decode every stored chunk of an array or a group, and tell everything that is wrong.
 
@@ -237,7 +232,7 @@ def verify(
 class _Run:
     """One verification."""
 
-    def __init__(self, folder: Path, found: Callable[[Fault], object]) -> None:
+    def __init__(self, folder: Path, found: Callable[[Fault], object] | None) -> None:
         self.folder = folder
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
@@ -314,11 +309,7 @@ class _Run:
                 named = ", ".join(listing.strays[:3])
                 self._warn(path, f"{counted(len(listing.strays), 'file')} of no chunk: {named}")
             if listing.unfinished:
-                self._warn(
-                    path,
-                    "a flush of a tempozarr.Writer that died is unfinished: the next writer to open "
-                    "the store finishes it",
-                )
+                self._warn(path, "an unfinished flush: the next tempozarr.Writer there finishes it")
         self._look_at_consolidated()
         without = [path or "/" for path, check in self.checks.items() if check.checksum is None]
         if without:
@@ -370,7 +361,8 @@ class _Run:
 
     def _fault(self, *details: Any, **more: Any) -> None:
         self.faults.append(Fault(*details, **more))
-        self._found(self.faults[-1])
+        if self._found:
+            self._found(self.faults[-1])
 
     def _warn(self, path: str, message: str) -> None:
         self.warnings.append(f"{path or '/'}: {message}")
