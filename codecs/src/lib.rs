@@ -87,7 +87,7 @@ pub use checksums::{ChecksumCodec, ChecksumConfiguration, ChecksumLocation};
 pub use delta::{DeltaCodec, DeltaConfiguration};
 pub use fixedscaleoffset::{FixedScaleOffsetCodec, FixedScaleOffsetConfiguration};
 pub use fused::{explain, fuse};
-pub use lz4::{Lz4Codec, Lz4Configuration};
+pub use lz4::{Lz4Codec, Lz4Configuration, encode_lz4_at};
 pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
 pub use packbits::{PackBitsCodec, PackBitsConfiguration};
 pub use quantize::{QuantizeCodec, QuantizeConfiguration};

@@ -3,7 +3,8 @@
 //!
 //! ### Compatible implementations
 //! `numcodecs.lz4` of zarr-python: either reads what the other writes. `acceleration` is kept in
-//! the metadata; it tells only numcodecs' encoder how hard to try.
+//! the metadata; it tells only numcodecs' encoder how hard to try. A [level](encode_lz4_at) is for this
+//! encoder, and in no metadata.
 //!
 //! ### Codec names
 //! - Zarr V3 `name`: `numcodecs.lz4`
@@ -19,17 +20,20 @@
 
 use std::sync::Arc;
 
+use lz4::block::{CompressionMode, compress_to_buffer};
 use lz4_flex::block::{compress_into, get_maximum_output_size};
 use serde::{Deserialize, Serialize};
+use zarrs::array::codec::array_to_bytes::sharding::ShardingCodecConfigurationV1;
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
     CodecMetadataOptions, CodecOptions, CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
-use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
+use zarrs_metadata::{ArrayMetadata, Configuration};
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
+use crate::registry;
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`Lz4Codec`].
@@ -41,10 +45,17 @@ pub struct Lz4Configuration {
     pub acceleration: Option<i32>,
 }
 
+/// The levels of LZ4's high compression.
+const LEVELS: std::ops::RangeInclusive<i32> = 2..=12;
+
+/// LZ4 takes no more, and numcodecs refuses what claims to be more.
+const MAX_INPUT: usize = 0x7e00_0000;
+
 /// The `lz4` codec.
 #[derive(Clone, Debug, Default)]
 pub struct Lz4Codec {
     configuration: Lz4Configuration,
+    pub(crate) level: Option<i32>,
 }
 
 zarrs_plugin::impl_extension_aliases!(Lz4Codec, v3: "numcodecs.lz4", v2: "lz4");
@@ -56,15 +67,107 @@ inventory::submit! {
 impl CodecTraitsV3 for Lz4Codec {
     fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
         let configuration = metadata.to_typed_configuration()?;
-        Ok(Codec::BytesToBytes(Arc::new(Self { configuration })))
+        Ok(Codec::BytesToBytes(Arc::new(Self {
+            configuration,
+            level: None,
+        })))
     }
 }
 
 impl CodecTraitsV2 for Lz4Codec {
     fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
         let configuration = metadata.to_typed_configuration()?;
-        Ok(Codec::BytesToBytes(Arc::new(Self { configuration })))
+        Ok(Codec::BytesToBytes(Arc::new(Self {
+            configuration,
+            level: None,
+        })))
     }
+}
+
+impl Lz4Codec {
+    /// Encode with high compression of `level` (2 to 12; others are clamped): slowly, to fewer bytes
+    /// that every LZ4 decoder reads.
+    #[must_use]
+    pub fn with_level(self, level: i32) -> Self {
+        Self {
+            level: Some(level.clamp(*LEVELS.start(), *LEVELS.end())),
+            ..self
+        }
+    }
+}
+
+/// The name in metadata of the codec with a level.
+pub(crate) const LEVELLED: &str = "lz4";
+
+#[derive(Serialize, Deserialize)]
+struct Levelled {
+    level: i32,
+    lz4: MetadataV3,
+}
+
+/// Create the codec that [`encode_lz4_at`] put into metadata.
+pub(crate) fn levelled(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+    let Levelled { level, lz4 } = metadata.to_typed_configuration()?;
+    let codec = Lz4Codec {
+        configuration: lz4.to_typed_configuration()?,
+        level: None,
+    };
+    Ok(Codec::BytesToBytes(Arc::new(codec.with_level(level))))
+}
+
+/// The metadata of an array with `numcodecs.lz4`, at any level of sharding, encoding with high
+/// compression of `level`, 2 to 12.
+///
+/// It is for opening the array, also through [`fuse`](crate::fuse), and never for storing: no level is
+/// in stored metadata, and every LZ4 decoder reads what is encoded.
+/// [`register`](crate::register) must have been called.
+///
+/// # Errors
+/// Returns a [`CodecError`] if there is no such level, or no `numcodecs.lz4` among the codecs: also if
+/// the array is one of Zarr V2.
+pub fn encode_lz4_at(metadata: &ArrayMetadata, level: i32) -> Result<ArrayMetadata, CodecError> {
+    if !LEVELS.contains(&level) {
+        return Err(CodecError::Other(error(format_args!(
+            "level {level} is out of range, expected 2 <= level <= 12"
+        ))));
+    }
+    let mut levelled = metadata.clone();
+    if let ArrayMetadata::V3(metadata) = &mut levelled
+        && let Some(codecs) = with_level(&metadata.codecs, level)
+    {
+        metadata.codecs = codecs;
+        return Ok(levelled);
+    }
+    Err(CodecError::Other(error(format_args!(
+        "level {level} is for numcodecs.lz4 in Zarr V3 metadata, and there is none"
+    ))))
+}
+
+/// The codecs with a level for those that have one, if there are any.
+fn with_level(codecs: &[MetadataV3], level: i32) -> Option<Vec<MetadataV3>> {
+    let mut levelled = codecs.to_vec();
+    let mut found = false;
+    for codec in &mut levelled {
+        if registry::is_named(codec, "numcodecs.lz4") {
+            let lz4 = codec.clone();
+            *codec = MetadataV3::new_with_configuration(
+                registry::hidden(LEVELLED),
+                configuration(&Levelled { level, lz4 }),
+            );
+            found = true;
+        } else if codec.name() == "sharding_indexed"
+            && let Ok(sharding) = codec.to_typed_configuration::<ShardingCodecConfigurationV1>()
+            && let Some(codecs) = with_level(&sharding.codecs, level)
+        {
+            let sharding = ShardingCodecConfigurationV1 { codecs, ..sharding };
+            *codec = MetadataV3::new_with_configuration(
+                codec.name().to_owned(),
+                configuration(&sharding),
+            );
+            found = true;
+        }
+    }
+    found.then_some(levelled)
 }
 
 /// Bytes of the length that precedes the block.
@@ -120,22 +223,34 @@ pub(crate) fn decompress_into(encoded: &[u8], out: &mut [u8]) -> Result<usize, S
     Ok(decoded)
 }
 
-/// Append `plain`, compressed, to `out`.
+/// Append `plain`, compressed, to `out`; with high compression, if there is a `level`.
 ///
 /// # Errors
 /// Returns a message if it is too long for the format.
-pub(crate) fn compress_onto(plain: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
-    let length = u32::try_from(plain.len()).map_err(|_| {
+pub(crate) fn compress_onto(
+    plain: &[u8],
+    level: Option<i32>,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    let length = u32::try_from(plain.len()).ok();
+    let length = length.filter(|_| plain.len() <= MAX_INPUT).ok_or_else(|| {
         error(format_args!(
-            "a chunk of {} bytes is too large, expected less than 4 GiB; use smaller chunks",
+            "a chunk of {} bytes is too large, expected at most {MAX_INPUT}; use smaller chunks",
             plain.len(),
         ))
     })?;
     out.extend(length.to_le_bytes());
     let start = out.len();
     out.resize(start + get_maximum_output_size(plain.len()), 0);
-    let block = compress_into(plain, &mut out[start..])
-        .map_err(|err| error(format_args!("compressing the chunk failed: {err}")))?;
+    let failed =
+        |err: &dyn std::fmt::Display| error(format_args!("compressing the chunk failed: {err}"));
+    let block = match level {
+        None => compress_into(plain, &mut out[start..]).map_err(|err| failed(&err)),
+        Some(level) => {
+            let mode = Some(CompressionMode::HIGHCOMPRESSION(level));
+            compress_to_buffer(plain, mode, false, &mut out[start..]).map_err(|err| failed(&err))
+        }
+    }?;
     out.truncate(start + block);
     Ok(())
 }
@@ -177,7 +292,7 @@ impl BytesToBytesCodecTraits for Lz4Codec {
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
         let mut out = Vec::new();
-        compress_onto(&decoded_value, &mut out)?;
+        compress_onto(&decoded_value, self.level, &mut out)?;
         Ok(out.into())
     }
 

@@ -2,7 +2,8 @@
 //! every codec of this crate.
 
 use std::collections::HashMap;
-use std::sync::{Once, PoisonError, RwLock};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{LazyLock, Once, PoisonError, RwLock};
 
 use zarrs_codec::{
     Codec, CodecRuntimePluginV2, CodecRuntimePluginV3, CodecTraitsV2, CodecTraitsV3,
@@ -17,7 +18,7 @@ use crate::guard::{array, bytes, sharding};
 use crate::{
     AsTypeCodec, BitRoundCodec, BloscCodec, CastValueCodec, DeltaCodec, FixedScaleOffsetCodec,
     Lz4Codec, LzmaCodec, PackBitsCodec, QuantizeCodec, ScaleOffsetCodec, ShuffleCodec,
-    TemporalXorCodec, ZstdCodec, checksums, streams,
+    TemporalXorCodec, ZstdCodec, checksums, lz4, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -61,17 +62,21 @@ const CODECS: &[(&str, Create<MetadataV3>)] = &[
     ("numcodecs.zlib", streams::zlib),
 ];
 
-/// Codecs of zarrs that [`register`] puts a guard in front of, and one that is never stored, by Zarr
-/// V3 name.
+/// Codecs of zarrs that [`register`] puts a guard in front of, by Zarr V3 name.
 const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("blosc", bytes::blosc),
     ("crc32c", bytes::crc32c),
-    (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
     ("gzip", bytes::gzip),
     ("numcodecs.pcodec", array::pcodec),
     ("sharding_indexed", sharding::create),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
+];
+
+/// Codecs that this crate puts into metadata in memory, by what [`hidden`] makes a name of.
+const HIDDEN: &[(&str, Create<MetadataV3>)] = &[
+    (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
+    (lz4::LEVELLED, lz4::levelled),
 ];
 
 /// The codecs of this crate, and guarded ones of zarrs, by Zarr V2 id.
@@ -169,13 +174,33 @@ fn create<Metadata>(
     }
 }
 
+/// How the names of hidden codecs begin in this process. Stored metadata cannot know it: a codec that
+/// only this crate has is an error there.
+static PREFIX: LazyLock<String> =
+    LazyLock::new(|| format!("tempozarr.{:016x}.", RandomState::new().hash_one(())));
+
+/// A name for metadata in memory, of a codec that is never stored.
+pub(crate) fn hidden(name: &str) -> String {
+    format!("{}{name}", *PREFIX)
+}
+
+/// Whether the metadata are of the codec `name` of this crate, or of an alias of it.
+pub(crate) fn is_named(metadata: &MetadataV3, name: &str) -> bool {
+    aliased(metadata.name(), |known| known == name)
+}
+
 fn find_v3(name: &str) -> Option<Create<MetadataV3>> {
+    match name.strip_prefix(&*PREFIX) {
+        Some(name) => find(&[HIDDEN], name),
+        None => aliased(name, |name| find(&[CODECS, GUARDED], name)),
+    }
+}
+
+/// Call `act` with the name that `name` is an alias of, if it is one.
+fn aliased<T>(name: &str, act: impl FnOnce(&str) -> T) -> T {
     let aliases = ALIASES.read().unwrap_or_else(PoisonError::into_inner);
-    let name = aliases
-        .as_ref()
-        .and_then(|aliases| aliases.get(name))
-        .map_or(name, String::as_str);
-    find(&[CODECS, GUARDED], name)
+    let target = aliases.as_ref().and_then(|aliases| aliases.get(name));
+    act(target.map_or(name, String::as_str))
 }
 
 fn find<Metadata>(tables: &[&[(&str, Create<Metadata>)]], name: &str) -> Option<Create<Metadata>> {

@@ -86,16 +86,19 @@ struct Job {
 #[pymethods]
 impl Appender {
     /// Append to the array at `path` of the store in the folder `root`, whose first `rows` rows are
-    /// kept. Files are staged as `staging`-0, `staging`-1, ...
+    /// kept. Files are staged as `staging`-0, `staging`-1, ... LZ4 encodes at
+    /// `lz4_level`, if there is one.
     #[new]
+    #[pyo3(signature = (root, path, rows, staging, lz4_level=None))]
     fn new(
         py: Python<'_>,
         root: PathBuf,
         path: &str,
         rows: u64,
         staging: PathBuf,
+        lz4_level: Option<i32>,
     ) -> PyResult<Self> {
-        let (stored, kind, _) = pool::compute(py, || array::open(root, path))?;
+        let (stored, kind, _) = pool::compute(py, || array::open(root, path, lz4_level))?;
         let Kind::Fixed(dtype, _) = &kind else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"

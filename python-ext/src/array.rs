@@ -53,7 +53,7 @@ impl Array {
     #[pyo3(signature = (root, path, cache=None))]
     fn new(py: Python<'_>, root: PathBuf, path: &str, cache: Option<Py<Cache>>) -> PyResult<Self> {
         static ARRAYS: AtomicU64 = AtomicU64::new(0);
-        let (array, kind, metadata) = pool::compute(py, || open(root, path))?;
+        let (array, kind, metadata) = pool::compute(py, || open(root, path, None))?;
         let spec = Spec::new(&array, kind);
         let descr = match &spec.kind {
             Kind::Fixed(dtype, _) => Some(PyArrayDescr::new(py, dtype)?.unbind()),
@@ -510,11 +510,16 @@ impl Grid {
     }
 }
 
-/// The array at `path`, what its elements are in Python, and its metadata as it is stored.
+/// The array at `path`, what its elements are in Python, and its metadata as it is stored. Its LZ4
+/// encodes at `lz4_level`, if there is one.
 ///
 /// # Errors
 /// [`Error::Store`] if there is none, [`Error::Metadata`] if it cannot be used.
-pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
+pub fn open(
+    root: PathBuf,
+    path: &str,
+    lz4_level: Option<i32>,
+) -> Result<(zarrs::array::Array<LocalStore>, Kind, String)> {
     let path = path.trim_matches('/');
     let place = if path.is_empty() {
         root.display().to_string()
@@ -545,7 +550,8 @@ pub fn open(root: PathBuf, path: &str) -> Result<(zarrs::array::Array<LocalStore
         },
     };
     let node = format!("/{path}");
-    let (array, kind) = metadata::create(store, &node, &metadata).map_err(|error| match error {
+    let created = metadata::create(store, &node, &metadata, lz4_level);
+    let (array, kind) = created.map_err(|error| match error {
         Error::Metadata(message) => Error::Metadata(format!("{place}: {message}")),
         error => error,
     })?;

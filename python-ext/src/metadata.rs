@@ -16,17 +16,28 @@ use zarrs_plugin::ExtensionName;
 use crate::dtype::{Kind, NATIVE};
 use crate::errors::{Error, Result};
 
-/// The array at `node` of `store` that `text` describes, and what its elements are in Python.
+/// The array at `node` of `store` that `text` describes, and what its elements are in Python. Its LZ4
+/// encodes at `lz4_level`, if there is one.
 ///
 /// It must run on the pool: zarrs asks for the number of threads.
 ///
 /// # Errors
 /// [`Error::Metadata`], which names the codec or data type and the reason.
-pub fn create<S: ?Sized>(store: Arc<S>, node: &str, text: &str) -> Result<(Array<S>, Kind)> {
+pub fn create<S: ?Sized>(
+    store: Arc<S>,
+    node: &str,
+    text: &str,
+    lz4_level: Option<i32>,
+) -> Result<(Array<S>, Kind)> {
     let (metadata, dtype) = parse(text)?;
     let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
+    let metadata = match lz4_level {
+        Some(level) => tempozarr::encode_lz4_at(&metadata, level)
+            .map_err(|error| Error::Metadata(error.to_string()))?,
+        None => metadata,
+    };
     let array = Array::new_with_metadata(store, node, tempozarr::fuse(&metadata))
         .map_err(|error| Error::Metadata(error.to_string()))?;
     let kind = match (dtype, Kind::new(array.data_type())?) {

@@ -45,8 +45,10 @@ struct Task {
 )]
 impl ChunkPipeline {
     #[new]
-    fn new(py: Python<'_>, metadata: &str) -> PyResult<Self> {
-        let (array, kind) = pool::compute(py, || metadata::create(().into(), "/", metadata))?;
+    #[pyo3(signature = (metadata, lz4_level=None))]
+    fn new(py: Python<'_>, metadata: &str, lz4_level: Option<i32>) -> PyResult<Self> {
+        let (array, kind) =
+            pool::compute(py, || metadata::create(().into(), "/", metadata, lz4_level))?;
         if !matches!(kind, Kind::Fixed(..)) {
             return Err(Error::Metadata(format!(
                 "data type {}: elements of variable length are not written here",

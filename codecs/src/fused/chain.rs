@@ -148,8 +148,8 @@ impl Plan {
         let compressed = !matches!(self.compressor, Compressor::None);
         let compressor = if let Some(zstd) = any.downcast_ref::<ZstdCodec>() {
             Compressor::Zstd(zstd.configuration)
-        } else if any.is::<Lz4Codec>() {
-            Compressor::Lz4
+        } else if let Some(lz4) = any.downcast_ref::<Lz4Codec>() {
+            Compressor::Lz4(lz4.level)
         } else if any.is::<GzipCodec>() || stream.is_some_and(StreamCodec::is_gzip) {
             Compressor::Gzip
         } else if any.is::<zarrs::array::codec::BloscCodec>() || any.is::<BloscCodec>() {

@@ -27,7 +27,7 @@ use super::target::Sink;
 use crate::util::{array_on_one_thread, codec_traits, configuration};
 
 /// The name of the codec in the metadata that [`fuse`](super::fuse) makes.
-pub(crate) const NAME: &str = "tempozarr.fused";
+pub(crate) const NAME: &str = "fused";
 
 /// A chain of codecs that runs in one pass, where it can.
 ///

@@ -8,7 +8,8 @@ use crate::{blosc, lz4, zstd};
 pub(super) enum Compressor {
     None,
     Zstd(zstd::ZstdConfiguration),
-    Lz4,
+    /// And the level to encode with.
+    Lz4(Option<i32>),
     Gzip,
     Blosc,
 }
@@ -18,7 +19,7 @@ impl Compressor {
         Some(match self {
             Self::None => return None,
             Self::Zstd(_) => "zstd",
-            Self::Lz4 => "lz4",
+            Self::Lz4(_) => "lz4",
             Self::Gzip => "gzip",
             Self::Blosc => "blosc",
         })
@@ -29,7 +30,7 @@ impl Compressor {
         let length = match self {
             Self::None => return error("there is no compressor"),
             Self::Zstd(_) => zstd::decompress_into(encoded, decoded),
-            Self::Lz4 => lz4::decompress_into(encoded, decoded),
+            Self::Lz4(_) => lz4::decompress_into(encoded, decoded),
             Self::Gzip => gunzip(encoded, decoded),
             Self::Blosc => blosc::decompress_into(encoded, decoded),
         }
@@ -64,7 +65,7 @@ impl Compressor {
     /// What does not encode here, if so.
     pub(super) fn unencodable(self) -> Option<&'static str> {
         match self {
-            Self::None | Self::Zstd(_) | Self::Lz4 => None,
+            Self::None | Self::Zstd(_) | Self::Lz4(_) => None,
             Self::Gzip => Some("gzip"),
             Self::Blosc => Some("blosc"),
         }
@@ -78,7 +79,7 @@ impl Compressor {
                 Ok(())
             }
             Self::Zstd(configuration) => zstd::compress_onto(plain, configuration, encoded),
-            Self::Lz4 => lz4::compress_onto(plain, encoded),
+            Self::Lz4(level) => lz4::compress_onto(plain, level, encoded),
             Self::Gzip | Self::Blosc => Err("it is encoded codec by codec".into()),
         }
         .map_err(Error)

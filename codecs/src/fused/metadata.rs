@@ -12,6 +12,7 @@ use zarrs_metadata::v3::MetadataV3;
 use super::chain::Unfused;
 use super::codec::{FusedCodec, NAME};
 use super::plan::Plan;
+use crate::registry::hidden;
 use crate::util::configuration;
 
 /// Whether an array's chunks are decoded in one pass, and how or why not.
@@ -129,7 +130,7 @@ impl Chunk {
             return None;
         };
         Some(vec![MetadataV3::new_with_configuration(
-            NAME,
+            hidden(NAME),
             configuration,
         )])
     }

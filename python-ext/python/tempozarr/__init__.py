@@ -3,8 +3,9 @@
 `tempozarr.open` indexes local stores like numpy, without zarr-python; `tempozarr.enable` makes
 zarr-python itself decode and encode in Rust; `tempozarr.codecs` has our codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
-lays out; `tempozarr.copy` makes such a store of another one. `tempozarr.info` tells what is in a
-store, `tempozarr.verify` whether it is sound. `tempozarr.WindowLoader` gives batches
+lays out; `tempozarr.copy` makes such a store of another one; `tempozarr.advise` measures which
+codecs suit data. `tempozarr.info` tells what is in a store, `tempozarr.verify` whether it is sound:
+`python -m tempozarr --help` has them as commands. `tempozarr.WindowLoader` gives batches
 of windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
 torch until something that needs it is used.
 """
@@ -28,6 +29,8 @@ from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrEr
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
     from tempozarr import torch as torch
+    from tempozarr._advice import Advice, ArrayAdvice
+    from tempozarr._advise import advise
     from tempozarr._copy import copy
     from tempozarr._info import Info, info
     from tempozarr._loader import LoaderStats, WindowLoader
@@ -40,7 +43,9 @@ if TYPE_CHECKING:
     from tempozarr._writer import Writer
 
 __all__ = [
+    "Advice",
     "Array",
+    "ArrayAdvice",
     "CodecError",
     "CodecPipeline",
     "CopyReport",
@@ -60,6 +65,7 @@ __all__ = [
     "WindowLoader",
     "Writer",
     "__version__",
+    "advise",
     "codecs",
     "copy",
     "disable",
@@ -78,6 +84,9 @@ __all__ = [
 
 # What is not needed for reading alone, and where it is.
 _LATER = {
+    "Advice": "_advice",
+    "ArrayAdvice": "_advice",
+    "advise": "_advise",
     "CodecPipeline": "_pipeline",
     "CopyReport": "_report",
     "copy": "_copy",

@@ -23,13 +23,18 @@ def first_difference(ours: NDArray[Any], theirs: NDArray[Any]) -> int | None:
     return int(np.argmax(a != b)) * a.itemsize // (ours.nbytes // len(ours))
 
 
-def errors(ours: NDArray[Any], theirs: NDArray[Any]) -> Any:
-    """Give the largest absolute error in each place of the last dimension of a row."""
+def errors(ours: NDArray[Any], theirs: NDArray[Any], *, relative: bool = False) -> Any:
+    """Give the largest error in each place of the last dimension of a row.
+
+    It is absolute, or relative to the values of `ours`.
+    """
     if ours.dtype.kind in "mM":
         ours, theirs = ours.view("i8"), theirs.view("i8")
     wide = "c16" if ours.dtype.kind == "c" else "f8"
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         found = np.abs(ours.astype(wide) - theirs.astype(wide))
+        if relative:
+            found /= np.abs(ours.astype(wide))
         same = (ours == theirs) | ((ours != ours) & (theirs != theirs))  # noqa: PLR0124 (NaN)
     found[same] = 0
     found[np.isnan(found)] = np.inf  # a number became NaN, or the other way round

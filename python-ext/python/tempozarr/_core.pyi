@@ -82,10 +82,13 @@ class Cache:
 class Appender:
     """Encodes rows for the end of one array into files that are staged, not yet in the store."""
 
-    def __new__(cls, root: str, path: str, rows: int, staging: str) -> Appender:
+    def __new__(
+        cls, root: str, path: str, rows: int, staging: str, lz4_level: int | None = None
+    ) -> Appender:
         """Append to the array at `path` of the store in `root`, of which `rows` rows are kept.
 
-        Files are staged as `staging`-0, `staging`-1, ...
+        Files are staged as `staging`-0, `staging`-1, ... With `lz4_level`, 2 to 12, its
+        `numcodecs.lz4` encodes with high compression; without such a codec it is a MetadataError.
         """
 
     @property
@@ -106,8 +109,11 @@ class Appender:
 class ChunkPipeline:
     """The codecs of one chunk shape, data type and fill value."""
 
-    def __new__(cls, metadata: str) -> ChunkPipeline:
-        """Prepare the codecs of an array of one chunk; its data type must be of fixed size."""
+    def __new__(cls, metadata: str, lz4_level: int | None = None) -> ChunkPipeline:
+        """Prepare the codecs of an array of one chunk; its data type must be of fixed size.
+
+        `lz4_level` is as for `Appender`.
+        """
 
     @property
     def dtype(self) -> str:

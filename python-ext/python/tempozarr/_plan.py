@@ -29,6 +29,7 @@ _MAX_CHUNK_ROWS = 1 << 16
 _SCAN_CHUNK_NBYTES = 2 * _MIB
 _MIN_CHUNK_NBYTES = 64 * _KIB
 _TINY_STORED = _MIB
+_SHARD_NBYTES = 32 * _MIB
 _DEFAULT_BLOCK = 4 * _KIB
 _MAX_BLOCK = 64 * _KIB  # network file systems call their transfer size a block
 _SAMPLE_CHUNKS = 8
@@ -152,7 +153,7 @@ def plan(
     access: Literal["scan", "windows"] = "scan",
     window: int | None = None,
     sharding: bool = True,
-    shard_bytes: int = 32 * _MIB,
+    shard_bytes: int = _SHARD_NBYTES,
     path: str | os.PathLike[str] | None = None,
     sample: Sample | None = None,
 ) -> Plan:
@@ -213,6 +214,22 @@ def plan(
     return Plan(plans, rows, window)
 
 
+def chunked(rows: int, row_nbytes: int, ratio: float, window: int | None) -> int:
+    """Rows that `plan` lets a chunk have, of an array that is not tiny."""
+    planner = _Planner(rows, window, _SHARD_NBYTES, _DEFAULT_BLOCK)
+    return planner.chunk(row_nbytes, ratio, planner.wanted_rows(row_nbytes))[0]
+
+
+def sharded(
+    rows: int, row_nbytes: int, ratio: float, chunk_rows: int, window: int | None
+) -> int | None:
+    """Rows that `plan` lets a file have, if a chunk has so many."""
+    planner = _Planner(rows, window, _SHARD_NBYTES, _DEFAULT_BLOCK)
+    if planner.is_tiny(row_nbytes, ratio, chunk_rows):
+        return None
+    return planner.shard(row_nbytes / ratio, chunk_rows, _SHARD_NBYTES)[0]
+
+
 @dataclass(frozen=True)
 class _Planner:
     rows: int | None
@@ -223,22 +240,22 @@ class _Planner:
     def plan(self, path: str, schema: ArraySchema, sample: NDArray[Any] | None) -> ArrayPlan:
         """Plan one array, and say why."""
         size = schema.row_nbytes
-        wanted = self._wanted_rows(size)
+        wanted = self.wanted_rows(size)
         if sample is not None:
             ratio, source = _measure(path, schema, sample, wanted), "measured"
         elif schema.compression_ratio_hint is not None:
             ratio, source = schema.compression_ratio_hint, "hint"
         else:
             ratio, source = _assumed_ratio(schema), "assumed"
-        chunk_rows, why_chunk = self._chunk(size, ratio, wanted)
+        chunk_rows, why_chunk = self.chunk(size, ratio, wanted)
         shard_rows, why_shard = None, "not sharded, as asked"
-        if self._is_tiny(size, ratio, chunk_rows):
+        if self.is_tiny(size, ratio, chunk_rows):
             whole = max(_ceil(self.rows or 1), self._least_rows(size, ratio))
             chunk_rows = min(whole, _MAX_CHUNK_ROWS)
             why_chunk = f"all of it is {in_bytes((self.rows or 0) * size / ratio)}"
             why_shard = "too little for shards"
         elif self.shard_bytes is not None:
-            shard_rows, why_shard = self._shard(size / ratio, chunk_rows, self.shard_bytes)
+            shard_rows, why_shard = self.shard(size / ratio, chunk_rows, self.shard_bytes)
         return ArrayPlan(
             chunk_rows=chunk_rows,
             shard_rows=shard_rows,
@@ -248,7 +265,7 @@ class _Planner:
             reason=f"{why_chunk}; {why_shard}.",
         )
 
-    def _wanted_rows(self, size: int) -> int:
+    def wanted_rows(self, size: int) -> int:
         """Rows of a chunk, if it only were about reading."""
         scan = min(_floor(_SCAN_CHUNK_NBYTES // size), _MAX_CHUNK_ROWS)
         return scan if self.window is None else min(_floor(self.window), scan)
@@ -258,7 +275,8 @@ class _Planner:
         nbytes = max(_MIN_CHUNK_NBYTES, self.block * ratio)
         return min(_ceil(int(-(-nbytes // size))), _MAX_CHUNK_ROWS)
 
-    def _chunk(self, size: int, ratio: float, wanted: int) -> tuple[int, str]:
+    def chunk(self, size: int, ratio: float, wanted: int) -> tuple[int, str]:
+        """Rows of a chunk, and why."""
         least = self._least_rows(size, ratio)
         if least > wanted:
             floor = (
@@ -277,13 +295,15 @@ class _Planner:
             )
         return wanted, f"chunks of {rows}, {in_bytes(wanted * size)} decoded"
 
-    def _is_tiny(self, size: int, ratio: float, chunk_rows: int) -> bool:
+    def is_tiny(self, size: int, ratio: float, chunk_rows: int) -> bool:
+        """Whether it is too little for shards, or for more than a chunk."""
         if self.rows is None:
             return False
         is_small = self.window is None and self.rows * size / ratio < _TINY_STORED
         return self.rows <= chunk_rows or is_small
 
-    def _shard(self, stored: float, chunk_rows: int, shard_bytes: int) -> tuple[int | None, str]:
+    def shard(self, stored: float, chunk_rows: int, shard_bytes: int) -> tuple[int | None, str]:
+        """Rows of a shard, and why."""
         chunks = _floor(int(shard_bytes / stored / chunk_rows))
         needed = chunks if self.rows is None else _ceil(-(-self.rows // chunk_rows))
         if chunks == 1:
@@ -341,7 +361,9 @@ def _measure(path: str, schema: ArraySchema, sample: NDArray[Any], chunk_rows: i
     length = min(chunk_rows, len(sample))
     count = min(len(sample) // length, _SAMPLE_CHUNKS)
     starts = np.linspace(0, len(sample) - length, count).astype(int)
-    pipeline = _core.ChunkPipeline(json.dumps(schema.metadata(length, length)))
+    pipeline = _core.ChunkPipeline(
+        json.dumps(schema.metadata(length, length)), lz4_level=schema.lz4_level
+    )
     stored = 0
     for start in starts:
         chunk = np.ascontiguousarray(sample[start : start + length], schema.numpy_dtype)

@@ -59,7 +59,7 @@ class Writer:
         Path, `file://` URL or `zarr.storage.LocalStore`.
     schema
         `tempozarr.schema.GroupSchema`, or an `ArraySchema` for a store that is one array. With
-        mode "a", a store that is there need not be described again.
+        mode "a", a store that is there need not be described again; only `lz4_level` is not in it.
     mode
         "w": start anew, in the place of the zarr store that is there. "a": go on behind the last
         flush of the store that is there, if there is one. "x": there must be nothing.
@@ -273,7 +273,9 @@ class Writer:
                     len(values), layout.chunk_rows, layout.shard_rows
                 )
                 folder = self._staging.folder(self._documents[name])
-                appender = _core.Appender(str(folder), "", 0, str(self._staging.path()))
+                appender = _core.Appender(
+                    str(folder), "", 0, str(self._staging.path()), lz4_level=schema.lz4_level
+                )
                 step = layout.shard_rows or layout.chunk_rows
                 for start in range(0, len(values), step):
                     appender.put(start, values[start : start + step])
@@ -444,7 +446,9 @@ class _Lane:
         self._row_shape = stored.shape[1:]
         self._narrow = _narrowed(schema)
         self._executor = executor
-        self._appender = _core.Appender(str(root), path, self.rows, str(staging))
+        self._appender = _core.Appender(
+            str(root), path, self.rows, str(staging), lz4_level=schema.lz4_level
+        )
         self._unit = self._appender.unit_rows
         unit_bytes = self._unit * schema.row_nbytes
         units = max(min(os.cpu_count() or 1, _AT_ONCE // unit_bytes), _AHEAD // unit_bytes, 1)

@@ -156,6 +156,10 @@ class ArraySchema(_Schema):
         - floats, complex: `temporal_xor`, `numcodecs.shuffle`, `zstd` 3
         - `float16=True`: `numcodecs.astype`, `temporal_xor`, `numcodecs.shuffle` 2, `zstd` 3
         - others: `zstd` 3
+    lz4_level
+        Encode `numcodecs.lz4` with its high compression at this level, 2 to 12: slower to write, fewer
+        bytes, read by every LZ4 decoder. It is not stored: who continues a store without this
+        schema encodes with the fast encoder, as does None.
     compression_ratio_hint
         Decoded bytes divided by stored bytes, as far as known: `tempozarr.plan` needs it.
     fill_value
@@ -185,6 +189,7 @@ class ArraySchema(_Schema):
     columns: _Names | None = None
     float16: bool = False
     codecs: tuple[dict[str, JsonValue], ...] = None  # type: ignore[assignment]
+    lz4_level: Annotated[int, Field(ge=2, le=12)] | None = None
     compression_ratio_hint: Annotated[float, Field(gt=0)] | None = None
     fill_value: Any = None
     attributes: dict[str, JsonValue] = Field(default_factory=dict)
@@ -203,6 +208,7 @@ class ArraySchema(_Schema):
             columns: Sequence[str] | None = None,
             float16: bool = False,
             codecs: Sequence[Any] | None = None,
+            lz4_level: int | None = None,
             compression_ratio_hint: float | None = None,
             fill_value: Any = None,
             attributes: Mapping[str, Any] = ...,
@@ -269,7 +275,7 @@ class ArraySchema(_Schema):
         """Say in which ways a stored array is not one of this schema; nothing if it is.
 
         Data type, fill value, row shape, codecs and dimension names count, whatever their
-        spelling; layout, attributes and length do not. An array without dimension names is as
+        spelling; layout, attributes and length do not, nor does `lz4_level`, which no store knows. An array without dimension names is as
         one with the names that a schema has by default.
 
         Parameters
@@ -351,6 +357,17 @@ class ArraySchema(_Schema):
         if lossy := _chains.lossy(chain):
             warnings.warn(_chains.lossy_warning(lossy), UserWarning, stacklevel=3)
         return chain
+
+    @field_validator("lz4_level")
+    @classmethod
+    def _only_lz4(cls, level: int | None, info: ValidationInfo) -> int | None:
+        names = [codec["name"] for codec in info.data.get("codecs", ())]
+        if level is not None and names and "numcodecs.lz4" not in names:
+            raise ValueError(
+                f"expected a chain with numcodecs.lz4, got {', '.join(map(str, names))}: add it, or "
+                "leave lz4_level out"
+            )
+        return level
 
     @field_validator("fill_value")
     @classmethod
@@ -450,8 +467,8 @@ class GroupSchema(_Schema):
 def schema_of(source: _array.Source | _array.Array | _array.Group) -> GroupSchema | ArraySchema:
     """Read the schema of an existing array or group, of Zarr v2 or v3.
 
-    Layout, `late` and `compression_ratio_hint` are not part of what is found, and `float16` is
-    told by the codecs alone. Filters and
+    Layout, `late`, `lz4_level` and `compression_ratio_hint` are not part of what is found, and
+    `float16` is told by the codecs alone. Filters and
     compressors of v2 become the codecs of v3 that do the same; the data is then in native byte
     order and C order.
 
