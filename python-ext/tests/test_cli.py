@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -62,7 +63,7 @@ def test_help(run: Run) -> None:
     status, told, _ = run("--help")
     assert status == 0
     commands = re.findall(r"^    (\w+) ", told, re.MULTILINE)
-    assert commands == ["info", "verify", "copy"]
+    assert commands == ["info", "verify", "advise", "copy"]
     assert re.search(r"3 +it cannot be done", told)
     for command in commands:
         status, told, _ = run(command, "--help")
@@ -78,6 +79,7 @@ def test_help(run: Run) -> None:
         ["info"],
         ["copy", "a"],
         ["copy", "a", "b", "--resume", "--overwrite"],
+        ["copy", "a", "b", "--advise", "cheapest"],
         ["info", "a", "--complete"],
     ],
 )
@@ -87,7 +89,7 @@ def test_wrong_commands(run: Run, arguments: list[str]) -> None:
     assert complaint.startswith("usage: tempozarr")
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "copy"])
+@pytest.mark.parametrize("command", ["info", "verify", "advise", "copy"])
 def test_stores_that_are_not_there(run: Run, tmp_path: Path, command: str) -> None:
     status, told, complaint = run(command, tmp_path / "x", *[tmp_path / "y"] * (command == "copy"))
     assert (status, told) == (3, "")
@@ -273,6 +275,42 @@ def test_copy_with_a_schema(run: Run, store: Path, tmp_path: Path) -> None:
     file.write_text("{")
     assert run("copy", store, tmp_path / "no", "--schema", file)[0] == 3
     assert not (tmp_path / "no").exists()
+
+
+def test_advise(run: Run, store: Path, tmp_path: Path) -> None:
+    advise = ("advise", store / "update_id", "--seconds", 2)
+    status, told, complaint = run(*advise, "--plot", tmp_path / "advice.svg")
+    assert (status, complaint) == (0, "")
+    assert re.search(r"^balanced: .* in chunks of [\d,]+ rows", told, re.MULTILINE)
+    assert (tmp_path / "advice.svg").read_text().startswith("<?xml")
+    status, told, _ = run(*advise, "--json", "--access", "windows", "--window", 64)
+    assert status == 0
+    [array] = json.loads(told)["arrays"].values()
+    assert array["rows"] == 6492
+    assert all(candidate["windows_per_s"] for candidate in array["candidates"])
+    status, _, complaint = run(*advise, "--window", 64)
+    assert status == 3
+    assert complaint.startswith("tempozarr: window: expected the rows of a window with access=")
+
+
+def test_copy_with_advice(
+    run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("book", "book_raw", "flow", "recv_ns"):
+        shutil.rmtree(store / name)
+    target = tmp_path / "new.zarr"
+    advise = tempozarr.advise
+    monkeypatch.setattr(tempozarr, "advise", functools.partial(advise, seconds=2), raising=False)
+    copy = ("copy", store, target, "--advise", "smallest", "--verify")
+    assert run(*copy)[0] == 0
+    stored = [tempozarr.info(path).stored_nbytes for path in (target, store)]
+    assert stored[0] <= stored[1]
+    # What is there is gone on with, whatever would be recommended now.
+    monkeypatch.delattr(tempozarr, "advise")
+    array = zarr.open_array(store / "time_ms")
+    array.append(np.asarray(array[:100]))
+    assert run(*copy, "--resume")[0] == 0
+    assert len(tempozarr.open_array(target / "time_ms")) == 6592
 
 
 def test_an_interrupted_copy_is_a_store_and_goes_on(run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tempozarr._text import counted, in_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tempozarr._plan import Layout
     from tempozarr._progress import Progress
     from tempozarr._writer import Schema
 
@@ -46,6 +47,11 @@ chunk (and of the subchunk in a shard), rows, file. The store is only read; memo
 Damage that decodes, to other values, cannot be seen in an array without a checksum; verify says
 which these are. Chunks that are not stored are fill value by the rules of zarr: --complete calls
 them faults.
+"""
+_ADVISE = """\
+Measure, on a sample of the rows, which chain of codecs and which chunks suit an array or the arrays
+of a group: stored size against speed of decoding, on this machine. Recommended are a "smallest", a
+"fastest" and a "balanced" one, which `copy --advise` uses. The store is only read.
 """
 _COPY = """\
 Encode a store of zarr v2 or v3 anew, as zarr v3: with a layout for its way of reading, and with
@@ -123,18 +129,52 @@ def _parser() -> argparse.ArgumentParser:
         "--against", metavar="OTHER", help="compare every bit with that store, as rows of values"
     )
 
+    advise = command(
+        "advise",
+        _advise,
+        "which codecs and chunks suit the data",
+        _ADVISE,
+        "tempozarr advise books.zarr",
+        "tempozarr advise books.zarr/book --access windows --window 512 --plot book.png",
+        "tempozarr advise books.zarr --max-error 0.01 --seconds 120",
+    )
+    advise.add_argument("path", metavar="PATH", help="an array or a group")
+    _reading(advise)
+    advise.add_argument(
+        "--max-error",
+        type=float,
+        metavar="E",
+        help="how far floats may be off (default: not at all)",
+    )
+    advise.add_argument(
+        "--relative", action="store_true", help="--max-error is a part of each value"
+    )
+    advise.add_argument(
+        "--seconds", type=float, default=30.0, metavar="S", help="time for all (default: 30)"
+    )
+    advise.add_argument(
+        "--plot", metavar="FILE", help="draw size against speed, as .png, .svg, ..."
+    )
+
     copy = command(
         "copy",
         _copy,
         "encode a store anew",
         _COPY,
         "tempozarr copy old.zarr new.zarr --verify",
-        "tempozarr copy old.zarr new.zarr --access windows --window 512",
+        "tempozarr copy old.zarr new.zarr --advise balanced --access windows --window 512",
         "tempozarr copy old.zarr new.zarr --schema market.json --resume",
     )
     copy.add_argument("source", metavar="SRC", help="an array or a group")
     copy.add_argument("target", metavar="DST", help="where to: a folder that does not exist")
-    copy.add_argument(
+    codecs = copy.add_mutually_exclusive_group()
+    codecs.add_argument(
+        "--advise",
+        metavar="GOAL",
+        choices=["balanced", "smallest", "fastest"],
+        help="codecs and layout as `tempozarr advise` recommends: balanced, smallest or fastest",
+    )
+    codecs.add_argument(
         "--schema",
         metavar="JSON",
         help="file of a tempozarr.schema: GroupSchema(...).model_dump_json(); default: same codecs",
@@ -196,6 +236,23 @@ def _verify(arguments: Any) -> int:
     return 0 if report.ok else FAULTS
 
 
+def _advise(arguments: Any) -> int:
+    line = _Line()
+    advice = tempozarr.advise(
+        arguments.path,
+        access=arguments.access,
+        window=arguments.window,
+        max_error=arguments.max_error,
+        relative=arguments.relative,
+        seconds=arguments.seconds,
+        progress=line,
+    )
+    line.clear()
+    if arguments.plot:
+        advice.plot(arguments.plot)
+    return _print(advice.as_json() if arguments.json else str(advice))
+
+
 def _copy(arguments: Any) -> int:
     if not arguments.resume and not arguments.overwrite and _is_store(arguments.target):
         raise StoreError(
@@ -203,10 +260,12 @@ def _copy(arguments: Any) -> int:
             "ends, --overwrite begins anew in its place"
         )
     line = _Line()
+    schema, layout = _codecs(arguments, line)
     report = tempozarr.copy(
         arguments.source,
         arguments.target,
-        _schema(arguments.schema) if arguments.schema else None,
+        schema,
+        layout=layout,
         access=arguments.access,
         window=arguments.window,
         verify=arguments.verify,
@@ -222,6 +281,23 @@ def _copy(arguments: Any) -> int:
             | asdict(report)
         )
     return _print(str(report))
+
+
+def _codecs(arguments: Any, line: _Line) -> tuple[Schema | None, Layout | None]:
+    """Give the schema and the layout that were asked for."""
+    if arguments.schema:
+        return _schema(arguments.schema), None
+    if not arguments.advise:
+        return None, None
+    if not arguments.overwrite and _is_store(arguments.target):
+        # To go on: another measurement may recommend other codecs.
+        from tempozarr.schema import schema_of
+
+        return schema_of(arguments.target), None
+    advice = tempozarr.advise(
+        arguments.source, access=arguments.access, window=arguments.window, progress=line
+    )
+    return advice.best(arguments.advise), advice.layout(arguments.advise)
 
 
 def _left(arguments: Any) -> str:
