@@ -31,7 +31,7 @@ class Difference:
     message: str
     warning: bool = False
     elements: int = 0
-    first_row: int | None = None
+    rows: tuple[int, int] | None = None
 
 
 def compare(ours: Any, theirs: Any, progress: Report) -> Iterator[tuple[str, Difference]]:
@@ -74,42 +74,43 @@ def _metadata(ours: AnyArray, theirs: AnyArray) -> Iterator[Difference]:
 
 
 def _elements(ours: AnyArray, theirs: AnyArray, told: Callable[[int], None]) -> Difference | None:
-    """Compare block by block; what cannot be read is different."""
+    """Compare block by block; rows of a chunk that cannot be read are different."""
     elements = 0
-    first = None
-    unread = None
-    for start, stop in _blocks(ours, theirs):
-        row = None
+    rows: list[int] = []
+    unread = ""
+    row_size = math.prod(ours.shape[1:])
+    blocks = _blocks(ours, theirs)
+    while blocks:
+        start, stop = blocks.pop()
         try:
-            a, b = (_read(array, start, stop) for array in (ours, theirs))
+            different = _different(*(_read(array, start, stop) for array in (ours, theirs)))
         except TempozarrError as e:
-            row, differ = 0, math.prod(ours.shape[1:]) * (stop - start)
-            unread = unread or str(e)
-        else:
-            different = _different(a, b)
-            differ = int(np.count_nonzero(different))
-            if differ:
-                row = int(np.argmax(different)) // max(different.size // (stop - start), 1)
-        elements += differ
-        if row is not None and first is None:
-            first = start + row
+            if stop - start > (unit := ours.chunks[0]):
+                blocks += _cut(start, stop, unit)
+                continue
+            unread = unread or f" (some cannot be read: {e})"
+            different = np.ones((stop - start) * row_size, bool)
+        if different.any():
+            elements += int(np.count_nonzero(different))
+            found = np.flatnonzero(different)[[0, -1]] // row_size + start
+            rows = [*rows[:1], *map(int, found)]
         told(stop * ours.nbytes // (ours.shape[0] if ours.shape else 1))
-    if first is None:
+    if not rows:
         return None
-    of = math.prod(ours.shape)
-    message = f"{elements:,} of {counted(of, 'element')} differ, the first in row {first}"
-    unread = f" (some cannot be read: {unread})" if unread else ""
-    return Difference(message + unread, elements=elements, first_row=first if ours.shape else None)
+    of = counted(math.prod(ours.shape), "element")
+    message = f"{elements:,} of {of} differ, the first in row {rows[0]}{unread}"
+    return Difference(message, elements=elements, rows=(rows[0], rows[-1] + 1))
 
 
-def _blocks(ours: AnyArray, theirs: AnyArray) -> Iterator[tuple[int, int]]:
-    """Rows to read at once, first and last."""
+def _blocks(ours: AnyArray, theirs: AnyArray) -> list[tuple[int, int]]:
+    """Rows to read at once, first and last; the last block first."""
     if not ours.shape:
-        yield 0, 1
-    elif ours.size:
-        step = block_rows(ours, theirs)
-        for start in range(0, ours.shape[0], step):
-            yield start, min(start + step, ours.shape[0])
+        return [(0, 1)]
+    return _cut(0, ours.shape[0], block_rows(ours, theirs)) if ours.size else []
+
+
+def _cut(start: int, stop: int, step: int) -> list[tuple[int, int]]:
+    return [(i, min(i + step, stop)) for i in reversed(range(start, stop, step))]
 
 
 def _read(array: AnyArray, start: int, stop: int) -> NDArray[Any]:

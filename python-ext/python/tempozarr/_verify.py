@@ -96,7 +96,7 @@ class ArrayCheck:
         What tells damage that decodes: the codec; None if there is none.
     differing_elements, first_differing_row
         Number of elements whose bits are not those of the other store, and the row of the first;
-        None where that was not compared, or where there is no such row.
+        None where nothing differs, or was not compared.
     """
 
     chunks: int
@@ -339,18 +339,12 @@ class _Run:
             if difference.warning:
                 self._warn(path, difference.message)
                 continue
-            rows = difference.first_row
-            self._fault(
-                path,
-                "different",
-                difference.message,
-                rows=None if rows is None else (rows, rows + 1),
-            )
+            self._fault(path, "different", difference.message, rows=difference.rows)
             if path in self.checks:
                 self.checks[path] = replace(
                     self.checks[path],
                     differing_elements=difference.elements,
-                    first_differing_row=rows,
+                    first_differing_row=difference.rows and difference.rows[0],
                 )
 
     def _unusable(self, path: str, error: TempozarrError) -> None:
