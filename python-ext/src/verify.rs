@@ -54,6 +54,10 @@ struct Check<'a> {
 /// The faults, in the order of the chunks, and how many subchunks are stored, how many are not, and
 /// how many bytes of shards belong to none. `ValueError` if there is no such chunk.
 #[pyfunction]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "pyfunctions own what they are given"
+)]
 pub fn verify(
     py: Python<'_>,
     array: &Bound<'_, Array>,

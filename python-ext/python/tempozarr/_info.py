@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,7 @@ class Info:
     Attributes
     ----------
     path
-        Where it is.
+        Where it is, as it was given.
     arrays
         By path; a store that is one array has the path "".
     groups
@@ -190,7 +191,8 @@ def info(source: Source) -> Info:
             arrays[path] = _array_info(folder, path)
         except TempozarrError as e:
             problems[path] = f"{metadata.get('shape')}, cannot be opened: {e}"
-    return Info(str(folder), arrays, tuple(groups), problems)
+    path = str(source) if isinstance(source, str | os.PathLike) else str(folder)
+    return Info(path, arrays, tuple(groups), problems)
 
 
 def existing(source: Source) -> Path:

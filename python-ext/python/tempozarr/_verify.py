@@ -66,7 +66,7 @@ class Fault:
     file: str | None = None
 
     def __str__(self) -> str:
-        where = [self.array or "/"]
+        where = [self.array or "array"]
         if self.chunk is not None:
             where.append(f"chunk {self.chunk}")
         if self.subchunk is not None:
@@ -311,7 +311,7 @@ class _Run:
             if listing.unfinished:
                 self._warn(path, "an unfinished flush: the next tempozarr.Writer there finishes it")
         self._look_at_consolidated()
-        without = [path or "/" for path, check in self.checks.items() if check.checksum is None]
+        without = [path or "array" for path, check in self.checks.items() if check.checksum is None]
         if without:
             named = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")  # noqa: PLR2004
             self.warnings.append(
