@@ -79,7 +79,7 @@ pub fn verify(
                 complete,
                 found: &found,
             };
-            if let Err(error) = check.run(options) {
+            if let Err(error) = caught(|| check.run(options)) {
                 check.fault(None, &lengths(source.shape), error.message());
             }
             Ok(())
@@ -97,6 +97,12 @@ pub fn verify(
 
 fn add(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
     found.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A panic is an error of one chunk, not of all.
+fn caught(job: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(job))
+        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
 }
 
 impl Check<'_> {
@@ -202,7 +208,7 @@ impl Check<'_> {
         })
     }
 
-    /// Decode, and forget what came of it. A panic is an error of this unit, not of all.
+    /// Decode, and forget what came of it.
     fn decode(&self, unit: &Unit<'_>, options: &CodecOptions) -> Result<()> {
         let spec = self.source.spec;
         let name = self.source.name.as_str();
@@ -242,10 +248,7 @@ impl Check<'_> {
             }
             Ok(())
         };
-        catch_unwind(AssertUnwindSafe(|| {
-            self.source.encoded(unit.range.clone(), decode)
-        }))
-        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
+        caught(|| self.source.encoded(unit.range.clone(), decode))
     }
 
     /// Whether the array has elements of a subchunk.
@@ -253,7 +256,7 @@ impl Check<'_> {
         let starts = std::iter::zip(subchunk, shape).map(|(i, len)| i * len);
         std::iter::zip(self.origin, starts)
             .zip(self.array)
-            .all(|((origin, start), len)| origin + start < *len)
+            .all(|((origin, start), len)| origin.saturating_add(start) < *len)
     }
 
     /// Note what is wrong with the chunk, or a subchunk, which has that shape.
@@ -269,7 +272,7 @@ impl Check<'_> {
     fn note(&self, subchunk: Option<Vec<u64>>, shape: &[u64], message: Option<String>) {
         let rows = self.array.first().map(|&len| {
             let start = subchunk.as_ref().map_or(0, |indices| indices[0]) * shape[0];
-            let start = self.origin[0] + start;
+            let start = self.origin[0].saturating_add(start);
             (start.min(len), start.saturating_add(shape[0]).min(len))
         });
         let fault = (self.chunk.to_vec(), subchunk, rows, message);

@@ -462,6 +462,33 @@ def test_comparing(sound: Path, tmp_path: Path) -> None:
     assert "plain: other attributes" in report.warnings
 
 
+def test_comparing_damaged_stores(sound: Path, tmp_path: Path) -> None:
+    """What is told once is not told again; what is there is compared."""
+    other = shutil.copytree(sound, tmp_path / "other")
+    (sound / "plain/zarr.json").write_text("{")
+    array: Any = zarr.open_array(sound / "sharded")
+    array[5, 5] = 77
+    report = tempozarr.verify(sound, against=other)
+    assert [(fault.array, fault.kind) for fault in report.faults] == [
+        ("plain", "damaged"),
+        ("sharded", "different"),
+    ]
+    with pytest.raises(tempozarr.StoreError, match="expected an array or group at"):
+        tempozarr.verify(sound, against=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_consolidated_metadata_that_are_none(tmp_path: Path, zarr_format: Any) -> None:
+    zarr.create_group(tmp_path / "g", zarr_format=zarr_format)
+    if zarr_format == 2:
+        (tmp_path / "g/.zmetadata").write_text('{"metadata": [1]}')
+    else:
+        document = json.loads((tmp_path / "g/zarr.json").read_text())
+        (tmp_path / "g/zarr.json").write_text(json.dumps(document | {"consolidated_metadata": [1]}))
+    [fault] = tempozarr.verify(tmp_path / "g").faults
+    assert fault.message.startswith("expected consolidated metadata by path in ")
+
+
 @pytest.mark.parametrize("name", [name for name in ARRAYS if name != "empty"])
 def test_comparing_every_array(tmp_path: Path, name: str) -> None:
     data = ARRAYS[name][0]

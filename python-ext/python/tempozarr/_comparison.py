@@ -12,16 +12,17 @@ import numpy as np
 from tempozarr._array import _native
 from tempozarr._errors import TempozarrError
 from tempozarr._progress import Reporter
-from tempozarr._sources import block_rows, find, read_rows, stored_document
+from tempozarr._sources import block_rows, read_rows, stored_document
 from tempozarr._text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from tempozarr._array import Array
     from tempozarr._progress import Report
-    from tempozarr._sources import AnyArray
+    from tempozarr._sources import AnyArray, Found
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,30 @@ class Difference:
     rows: tuple[int, int] | None = None
 
 
-def compare(ours: Any, theirs: Any, progress: Report) -> Iterator[tuple[str, Difference]]:
-    """Compare all arrays of two stores; give what differs, by path."""
-    a, b = find(ours), find(theirs)
-    for path in sorted(a.arrays.keys() ^ b.arrays.keys()):
-        who = "the other store has not" if path in a.arrays else "only the other store has"
+def compare(
+    arrays: Mapping[str, Array],
+    groups: Mapping[str, Mapping[str, Any]],
+    other: Found,
+    progress: Report,
+) -> Iterator[tuple[str, Difference]]:
+    """Compare arrays, and the attributes of groups, with another store; give what differs."""
+    for path in sorted(arrays.keys() ^ other.arrays.keys()):
+        who = "the other store has not" if path in arrays else "only the other store has"
         yield path, Difference(f"an array that {who}")
-    for path in sorted(a.groups.keys() & b.groups.keys()):
-        if _text(a.groups[path]) != _text(b.groups[path]):
+    for path in sorted(groups.keys() & other.groups.keys()):
+        if _text(groups[path]) != _text(other.groups[path]):
             yield path, Difference("other attributes", warning=True)
-    both = {path: (array, b.arrays[path]) for path, array in a.arrays.items() if path in b.arrays}
+    theirs = other.arrays
+    both = {path: (array, theirs[path]) for path, array in arrays.items() if path in theirs}
     total = sum(array.nbytes for array, _ in both.values())
     report = Reporter(progress, total, "comparing", "bytes")
     done = 0
     try:
-        for path, (array, other) in both.items():
-            yield from ((path, difference) for difference in _metadata(array, other))
-            if array.shape == other.shape and _native(array.dtype) == _native(other.dtype):
+        for path, (array, their) in both.items():
+            yield from ((path, difference) for difference in _metadata(array, their))
+            if array.shape == their.shape and _native(array.dtype) == _native(their.dtype):
                 before = done
-                found = _elements(array, other, lambda nbytes: report(before + nbytes))  # noqa: B023
+                found = _elements(array, their, lambda nbytes: report(before + nbytes))  # noqa: B023
                 if found:
                     yield path, found
             done += array.nbytes

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tempozarr import _core
-from tempozarr._array import Array, chunking, codec_name, is_v2, nodes
+from tempozarr._array import Array, _json, chunking, codec_name, is_v2, nodes
 from tempozarr._chunks import Keys, Listing, list_chunks
 from tempozarr._config import size_pool
-from tempozarr._errors import StoreError, TempozarrError
+from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._info import existing
 from tempozarr._progress import Reporter
 from tempozarr._text import aligned, counted, in_bytes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tempozarr._array import Source
     from tempozarr._progress import Report
+    from tempozarr._sources import Found
 
 _BATCH = 32 << 20
 """Decoded bytes, for each thread, between two looks at the progress and for an interruption."""
@@ -66,7 +67,7 @@ class Fault:
     file: str | None = None
 
     def __str__(self) -> str:
-        where = [self.array or "array"]
+        where = [self.array or "/"]
         if self.chunk is not None:
             where.append(f"chunk {self.chunk}")
         if self.subchunk is not None:
@@ -159,7 +160,7 @@ class VerifyReport(Mapping[str, ArrayCheck]):
                 subchunks += f" of {array.subchunks + array.missing_subchunks:,}"
             chunks = f"{array.chunks:,} of {array.expected:,}"
             sizes = [chunks, subchunks, in_bytes(array.stored_nbytes)]
-            table.append([path or "array", *sizes, array.checksum or "none"])
+            table.append([path or "/", *sizes, array.checksum or "none"])
         number = counted(len(self.faults), "fault") if self.faults else "no fault"
         nbytes = sum(array.stored_nbytes for array in self.values())
         of = f"{counted(len(self), 'array')}, {in_bytes(nbytes)} ({self.seconds:.1f} s)"
@@ -219,11 +220,16 @@ def verify(
     """
     began = time.monotonic()
     run = _Run(existing(source), found)
+    other = None
+    if against is not None:
+        from tempozarr._sources import find  # which needs zarr-python
+
+        other = find(against)
     run.open()
     run.decode(progress, complete=complete)
     run.look_around(complete=complete)
-    if against is not None:
-        run.compare(against, progress)
+    if other is not None:
+        run.compare(other, progress)
     return VerifyReport(
         run.checks, tuple(run.faults), tuple(run.warnings), time.monotonic() - began
     )
@@ -311,7 +317,7 @@ class _Run:
             if listing.unfinished:
                 self._warn(path, "an unfinished flush: the next tempozarr.Writer there finishes it")
         self._look_at_consolidated()
-        without = [path or "array" for path, check in self.checks.items() if check.checksum is None]
+        without = [path or "/" for path, check in self.checks.items() if check.checksum is None]
         if without:
             named = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")  # noqa: PLR2004
             self.warnings.append(
@@ -322,7 +328,11 @@ class _Run:
     def _look_at_consolidated(self) -> None:
         """Compare the copy of all metadata that the root may have with the metadata."""
         root = self._documents.get("", {})
-        copied = _consolidated(self.folder, root)
+        try:
+            copied = _consolidated(self.folder, root)
+        except MetadataError as e:
+            self._fault("", "damaged", str(e))
+            return
         for path, document in (copied or {}).items():
             if path not in self._documents:
                 self._fault(path, "missing", "consolidated metadata have it, the store has not")
@@ -331,11 +341,23 @@ class _Run:
         for path in sorted(self._documents.keys() - (copied or self._documents).keys() - {""}):
             self._warn(path, "consolidated metadata do not have it")
 
-    def compare(self, against: Any, progress: Report) -> None:
+    def compare(self, other: Found, progress: Report) -> None:
         """Compare the bits of all arrays, and metadata, with those of another store."""
-        from tempozarr._comparison import compare  # which needs zarr-python
+        from tempozarr._comparison import compare
 
-        for path, difference in compare(self.folder, against, progress):
+        arrays = {path: array for path, (array, _, _) in self._arrays.items()}
+        groups = {
+            path: document.get("attributes") or {}
+            for path, document in self._documents.items()
+            if path not in arrays
+        }
+        # What cannot be opened has been told, and is not compared.
+        theirs = {
+            path: array
+            for path, array in other.arrays.items()
+            if path in arrays or path not in {fault.array for fault in self.faults}
+        }
+        for path, difference in compare(arrays, groups, replace(other, arrays=theirs), progress):
             if difference.warning:
                 self._warn(path, difference.message)
                 continue
@@ -393,17 +415,20 @@ def _lzma(name: str, stated: Mapping[str, Any]) -> bool:
 
 def _consolidated(folder: Path, root: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
     """Documents of consolidated metadata by path, as `nodes` gives them; None without them."""
-    try:
-        if not is_v2(root):
-            return dict((root.get("consolidated_metadata") or {})["metadata"])
-        files = json.loads((folder / ".zmetadata").read_bytes())["metadata"]
-    except (FileNotFoundError, KeyError):
+    v2 = is_v2(root)
+    copies = _json(folder / ".zmetadata") if v2 else root.get("consolidated_metadata")
+    if copies is None:
         return None
     found: dict[str, dict[str, Any]] = {}
-    for key, document in files.items():
-        path, _, name = key.rpartition("/")
-        attributes = {"attributes": document} if name == ".zattrs" else document
-        found[path] = {"attributes": {}} | found.get(path, {}) | attributes
+    try:
+        for key, document in copies["metadata"].items():
+            path, _, name = key.rpartition("/") if v2 else (key, "", "")
+            attributes = {"attributes": document} if name == ".zattrs" else document
+            found[path] = {"attributes": {}} | found.get(path, {}) | attributes
+    except (AttributeError, KeyError, TypeError) as e:
+        raise MetadataError(
+            f"expected consolidated metadata by path in {folder}, got something else: {e!r}"
+        ) from e
     return found
 
 
