@@ -135,6 +135,12 @@ impl Array {
             .transpose()
     }
 
+    /// Number of chunks, or shards, in each dimension.
+    #[getter]
+    fn grid<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.stored.chunk_grid_shape())
+    }
+
     /// The numpy dtype string of what `read` fills; "T" for text, "O" for bytes.
     #[getter]
     fn dtype(&self) -> &str {
@@ -302,6 +308,21 @@ impl Array {
     /// Length of each dimension.
     pub fn lengths(&self) -> &[u64] {
         self.stored.shape()
+    }
+
+    /// The index of the first element of a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no such chunk.
+    pub fn origin(&self, chunk: &[u64]) -> Result<Vec<u64>> {
+        let grid = self.stored.chunk_grid_shape();
+        let inside = grid.len() == chunk.len() && std::iter::zip(chunk, grid).all(|(i, n)| i < n);
+        let origin = self.stored.chunk_origin(chunk);
+        origin.ok().filter(|_| inside).ok_or_else(|| {
+            Error::Value(format!(
+                "expected a chunk of a grid of {grid:?}, got {chunk:?}"
+            ))
+        })
     }
 
     /// What is held of its chunks.

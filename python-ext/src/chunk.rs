@@ -67,7 +67,7 @@ impl Buffer {
 
 thread_local! {
     pub static ENCODED: Buffer = const { Buffer::new() };
-    static DECODED: Buffer = const { Buffer::new() };
+    pub static DECODED: Buffer = const { Buffer::new() };
 }
 
 /// What to write to a chunk.
@@ -590,7 +590,10 @@ fn has_runs(region: &[Range<u64>], strides: &[isize], item: usize) -> bool {
 }
 
 /// The first `length` bytes of `buffer`, which grows if it must.
-fn slice(buffer: &mut Vec<u8>, length: usize) -> Result<&mut [u8]> {
+///
+/// # Errors
+/// [`Error::Codec`] if there is no such memory.
+pub fn slice(buffer: &mut Vec<u8>, length: usize) -> Result<&mut [u8]> {
     if buffer.len() < length {
         buffer.clear();
         buffer

@@ -52,6 +52,18 @@ impl Error {
         Self::Codec(format!("internal error: {text}; please report it"))
     }
 
+    /// The text, without the class.
+    pub fn message(self) -> String {
+        match self {
+            Self::Codec(message)
+            | Self::Metadata(message)
+            | Self::Store(message)
+            | Self::Unsupported(message)
+            | Self::Value(message)
+            | Self::Type(message) => message,
+        }
+    }
+
     /// More memory was asked for than there is.
     pub fn memory(bytes: impl std::fmt::Display) -> Self {
         Self::Codec(format!("cannot allocate {bytes} bytes for a decoded chunk"))

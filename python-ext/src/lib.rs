@@ -1,7 +1,7 @@
 //! Python bindings of tempozarr: the module `tempozarr._core`.
 //!
 //! Borrow numpy memory, release the GIL, call zarrs. From the outside in:
-//! - `array`: `Array`, an array; `rows`: rows of several of them; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
+//! - `array`: `Array`, an array; `rows`: rows of several of them; `verify`: all that is wrong with stored chunks; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
 //!   `store`: its file; `fetched`: its bytes in memory; `metadata`: from text to zarrs;
@@ -41,6 +41,7 @@ mod shard;
 mod source;
 mod stats;
 mod store;
+mod verify;
 
 const _: () = assert!(usize::BITS == 64, "tempozarr runs on 64-bit machines");
 
@@ -66,6 +67,8 @@ mod _core {
     use super::rows::read_rows;
     #[pymodule_export]
     use super::selected::Selected;
+    #[pymodule_export]
+    use super::verify::verify;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

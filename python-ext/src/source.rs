@@ -34,10 +34,13 @@ pub type Blocks = Mutex<Vec<ArrayBytesVariableLength<'static>>>;
 
 /// A chunk that is being read.
 pub struct Source<'a> {
-    spec: &'a Spec,
+    /// Its codecs.
+    pub spec: &'a Spec,
     file: Option<Arc<ChunkFile>>,
-    name: String,
-    shape: &'a [NonZeroU64],
+    /// Its path.
+    pub name: String,
+    /// Its shape, also where it reaches beyond the array.
+    pub shape: &'a [NonZeroU64],
     decoder: OnceLock<Arc<dyn ArrayPartialDecoderTraits>>,
     kept: Option<Kept<'a>>,
 }
@@ -353,7 +356,10 @@ impl<'a> Source<'a> {
     }
 
     /// Where the subchunks of this shard are; read once.
-    fn index(
+    ///
+    /// # Errors
+    /// [`Error::Store`] or [`Error::Codec`], with the path.
+    pub fn index(
         &self,
         sharding: &Sharding,
         grid: &[u64],
@@ -491,7 +497,10 @@ impl<'a> Source<'a> {
     }
 
     /// Run `job` with these bytes of the file.
-    fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+    ///
+    /// # Errors
+    /// [`Error::Store`], with the path, and those of `job`.
+    pub fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let file = self.file()?;
         ENCODED.with(|buffer| {
             buffer.lend(|buffer| {
@@ -511,7 +520,11 @@ impl<'a> Source<'a> {
             .map_err(|error| store_error(&self.name, &error))
     }
 
-    fn file(&self) -> Result<&Arc<ChunkFile>> {
+    /// The file.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if there is none.
+    pub fn file(&self) -> Result<&Arc<ChunkFile>> {
         self.file
             .as_ref()
             .ok_or_else(|| Error::Store(format!("chunk {}: there is no such file", self.name)))

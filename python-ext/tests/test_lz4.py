@@ -174,7 +174,7 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
     for level in (-1, 1, 13):
         text = f"lz4: level {level} is out of range, expected 2 <= level <= 12"
         with pytest.raises(MetadataError, match=text):
-            _core.ChunkPipeline(json.dumps(document), level)
+            _core.ChunkPipeline(json.dumps(document), lz4_level=level)
     other = schema(codecs=["zstd"]).metadata(0, 100)
     v2 = zarr.create_array(
         tmp_path, shape=(9,), dtype="i4", zarr_format=2, compressors=numcodecs.LZ4()
@@ -182,7 +182,7 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
     assert v2.compressors
     for metadata in (json.dumps(other), (tmp_path / ".zarray").read_text()):
         with pytest.raises(MetadataError, match=r"metadata with numcodecs\.lz4, got none"):
-            _core.ChunkPipeline(metadata, 9)
+            _core.ChunkPipeline(metadata, lz4_level=9)
     (tmp_path / "zarr.json").write_text(json.dumps(other))
     with pytest.raises(MetadataError, match=r"metadata with numcodecs\.lz4, got none"):
         _core.Appender(str(tmp_path), "", 0, str(tmp_path / "s"), lz4_level=9)

@@ -5,8 +5,10 @@
 codecs for zarr-python.
 `tempozarr.Writer` appends rows to a store that `tempozarr.schema` describes and `tempozarr.plan`
 lays out; `tempozarr.copy` makes such a store of another one, and `tempozarr.advise` measures which
-codecs suit it. `tempozarr.WindowLoader` gives batches of windows, for training; `tempozarr.torch`
-has them as tensors. Nothing here imports zarr-python or torch until something needs it.
+codecs suit it. `tempozarr.info` tells what is in a store, `tempozarr.verify` whether it is sound:
+`python -m tempozarr --help` has them as commands. `tempozarr.WindowLoader` gives batches of
+windows, for training; `tempozarr.torch` has them as tensors. Nothing here imports zarr-python or
+torch until something needs it.
 """
 
 from importlib import import_module
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
     from tempozarr._advice import Advice, ArrayAdvice, Candidate
     from tempozarr._advise import advise
     from tempozarr._copy import copy
+    from tempozarr._info import Info, info
     from tempozarr._loader import LoaderStats, WindowLoader
     from tempozarr._pipeline import CodecPipeline, disable, enable, pipeline_stats
     from tempozarr._plan import Plan, plan
     from tempozarr._progress import Progress
     from tempozarr._report import CopyReport
+    from tempozarr._verify import Fault, VerifyReport, verify
     from tempozarr._windows import Field
     from tempozarr._writer import Writer
 
@@ -48,8 +52,10 @@ __all__ = [
     "CodecPipeline",
     "CopyReport",
     "Explanation",
+    "Fault",
     "Field",
     "Group",
+    "Info",
     "LoaderStats",
     "MetadataError",
     "Plan",
@@ -57,6 +63,7 @@ __all__ = [
     "ReadStats",
     "StoreError",
     "TempozarrError",
+    "VerifyReport",
     "WindowLoader",
     "Writer",
     "__version__",
@@ -65,6 +72,7 @@ __all__ = [
     "copy",
     "disable",
     "enable",
+    "info",
     "open",
     "open_array",
     "open_group",
@@ -73,6 +81,7 @@ __all__ = [
     "register_alias",
     "schema",
     "schemas",
+    "verify",
 ]
 
 # What is not needed for reading alone, and where it is.
@@ -86,13 +95,18 @@ _LATER = {
     "copy": "_copy",
     "disable": "_pipeline",
     "enable": "_pipeline",
+    "Fault": "_verify",
     "Field": "_windows",
+    "Info": "_info",
+    "info": "_info",
     "LoaderStats": "_loader",
     "WindowLoader": "_loader",
     "pipeline_stats": "_pipeline",
     "Plan": "_plan",
     "plan": "_plan",
     "Progress": "_progress",
+    "VerifyReport": "_verify",
+    "verify": "_verify",
     "Writer": "_writer",
 }
 

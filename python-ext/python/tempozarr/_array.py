@@ -147,6 +147,11 @@ class Array:
         return self._core.shards
 
     @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks in each dimension: of shards where the array is sharded."""
+        return self._core.grid
+
+    @property
     def attrs(self) -> Mapping[str, Any]:
         """The user's attributes, read-only."""
         return MappingProxyType(self._attrs)
@@ -736,6 +741,33 @@ def _below(
             yield from _below(folder, f"{path}/{name}".lstrip("/"), child)
 
 
+def sound_nodes(
+    folder: Path, failed: Callable[[str, TempozarrError], object], path: str = ""
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """`nodes` of a folder, past those that have no usable metadata.
+
+    These are told to `failed`: a MetadataError where they are wrong, a StoreError where there are
+    none.
+    """
+    try:
+        node = _node(folder / path)
+    except MetadataError as e:
+        failed(path, e)
+        return
+    if node is None:
+        if not Path(path).name.startswith("."):
+            failed(path, StoreError(f"a folder without {_LOOKED_FOR}"))
+        return
+    if node[0] not in {"array", "group"}:
+        failed(path, MetadataError(f"expected the node_type array or group, got {node[0]!r}"))
+        return
+    yield path, *node
+    if node[0] == "group":
+        for child in sorted((folder / path).iterdir()):
+            if child.is_dir():
+                yield from sound_nodes(folder, failed, f"{path}/{child.name}".lstrip("/"))
+
+
 def _json(file: Path) -> dict[str, Any] | None:
     try:
         content = file.read_bytes()
@@ -766,30 +798,38 @@ def _listing(names: list[str], most: int = 12) -> str:
 
 def _summary(name: str, metadata: Mapping[str, Any]) -> str:
     """One line about an array, from its metadata alone."""
-    if metadata.get("zarr_format") == 2:  # noqa: PLR2004
-        dtype: Any = metadata.get("dtype")
-        chunks = metadata.get("chunks", ())
-        stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
-        codecs = [stage.get("id") for stage in stages if stage]
-        shards = None
-    else:
-        dtype = metadata.get("data_type")
-        chunks = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
-        chain = metadata.get("codecs", [])
-        shards = None
-        if (
-            len(chain) == 1
-            and isinstance(chain[0], dict)
-            and chain[0]["name"] == "sharding_indexed"
-        ):
-            inner = chain[0]["configuration"]
-            shards, chunks, chain = chunks, inner["chunk_shape"], inner["codecs"]
-        codecs = [codec if isinstance(codec, str) else codec.get("name") for codec in chain]
+    dtype = metadata.get("dtype" if is_v2(metadata) else "data_type")
     dtype = dtype.get("name") if isinstance(dtype, dict) else dtype
-    parts = [f"{name}  {tuple(metadata.get('shape', ()))} {dtype}", f"chunks {tuple(chunks)}"]
+    chunks, shards, chain = chunking(metadata)
+    parts = [f"{name}  {tuple(metadata.get('shape', ()))} {dtype}", f"chunks {chunks}"]
     if shards is not None:
-        parts.append(f"shards {tuple(shards)}")
-    return "  ".join([*parts, " > ".join(map(str, codecs))])
+        parts.append(f"shards {shards}")
+    return "  ".join([*parts, " > ".join(codec_name(codec) for codec in chain)])
+
+
+def is_v2(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata are of zarr v2."""
+    return metadata.get("zarr_format") == 2  # noqa: PLR2004
+
+
+def chunking(
+    metadata: Mapping[str, Any],
+) -> tuple[tuple[int, ...], tuple[int, ...] | None, list[Any]]:
+    """Shape of a chunk and of a shard, or None, and the codecs of a chunk, of stored metadata."""
+    if is_v2(metadata):
+        stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
+        return tuple(metadata.get("chunks", ())), None, [stage for stage in stages if stage]
+    chunks = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
+    chain = metadata.get("codecs", [])
+    if len(chain) == 1 and codec_name(chain[0]) == "sharding_indexed":
+        inner = chain[0]["configuration"]
+        return tuple(inner["chunk_shape"]), tuple(chunks), inner["codecs"]
+    return tuple(chunks), None, chain
+
+
+def codec_name(codec: str | Mapping[str, Any]) -> str:
+    """Name of a codec in stored metadata."""
+    return codec if isinstance(codec, str) else str(codec.get("name") or codec.get("id"))
 
 
 def _dtype(native: str, metadata: Mapping[str, Any]) -> np.dtype[Any]:

@@ -61,6 +61,10 @@ class Array:
         """Shape of what is stored in one file, where the array is sharded."""
 
     @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks, or shards, in each dimension."""
+
+    @property
     def dtype(self) -> str:
         """Numpy data type that `read` fills, native order; `T` and `O`: use `read_objects`."""
 
@@ -230,6 +234,19 @@ def read_rows(
     become the rows from `places[i]` on of `out`, in C order, whose data type is `cast` (a numpy
     data type, or `bfloat16`, whose memory is uint16), or that of the array if that is None. Each
     chunk that the runs of a job meet is decoded once.
+    """
+
+Fault: TypeAlias = tuple[list[int], list[int] | None, tuple[int, int] | None, str | None]
+"""Chunk, subchunk in it, rows `(start, stop)` of the array; what is wrong, None: not stored."""
+
+def verify(
+    array: Array, chunks: Sequence[Sequence[int]], complete: bool
+) -> tuple[list[Fault], tuple[int, int, int]]:
+    """Decode stored chunks without keeping them; give all that is wrong.
+
+    And the number of subchunks that are stored, of those that are not (with `complete`, these are
+    faults), and of bytes in shards that belong to none. Memory is that of one chunk, or subchunk,
+    for each thread.
     """
 
 def register_alias(name: str, target: str) -> None:

@@ -146,7 +146,7 @@ def parsed(content: bytes, where: object) -> dict[str, Any]:
     """
     try:
         document = json.loads(content)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise MetadataError(f"expected JSON in {where}: {e}") from e
     if not isinstance(document, dict):
         raise MetadataError(f"expected a JSON object in {where}, got {type(document).__name__}")

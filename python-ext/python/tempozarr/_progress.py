@@ -19,19 +19,22 @@ class Progress:
     Attributes
     ----------
     done
-        Rows so far.
+        Rows so far, or stored bytes: see `unit`.
     total
-        Rows in the end, if that is known.
+        Those in the end, if that is known.
     seconds
         Time since the job began.
     what
         What is being done.
+    unit
+        What is counted: "rows" or "bytes".
     """
 
     done: int
     total: int | None
     seconds: float
     what: str
+    unit: str = "rows"
 
 
 class Reporter:
@@ -45,9 +48,10 @@ class Reporter:
 
     _INTERVAL = 0.1
 
-    def __init__(self, report: Report, total: int | None, what: str) -> None:
+    def __init__(self, report: Report, total: int | None, what: str, unit: str = "rows") -> None:
         self._total = total
         self._what = what
+        self._unit = unit
         self._began = time.monotonic()
         self._next = 0.0
         self._bar: Any = None
@@ -60,10 +64,10 @@ class Reporter:
                     "progress=True draws its bar with tqdm, which is not installed: "
                     "pip install tqdm, or pass a function of a tempozarr.Progress"
                 ) from e
-            self._bar = tqdm(total=total, desc=what, unit=" rows", unit_scale=True)
+            self._bar = tqdm(total=total, desc=what, unit=f" {unit}", unit_scale=True)
 
     def __call__(self, done: int, *, now: bool = False) -> None:
-        """Report `done` rows; with `now`, even if the last report was a moment ago."""
+        """Report what is done; with `now`, even if the last report was a moment ago."""
         if self._call is None and self._bar is None:
             return
         time_ = time.monotonic()
@@ -71,7 +75,7 @@ class Reporter:
             return
         self._next = time_ + self._INTERVAL
         if self._call is not None:
-            self._call(Progress(done, self._total, time_ - self._began, self._what))
+            self._call(Progress(done, self._total, time_ - self._began, self._what, self._unit))
         else:
             self._bar.update(done - self._bar.n)
 

@@ -135,7 +135,7 @@ def stored_document(array: AnyArray) -> dict[str, Any]:
     return dict(documents[".zarray"]) | {"attributes": documents.get(".zattrs", {})}
 
 
-def block_rows(source: AnyArray, target: Array) -> int:
+def block_rows(source: AnyArray, target: AnyArray) -> int:
     """Rows to read at once: whole chunks of the source, and of the target if that is possible."""
     row_nbytes = source.dtype.itemsize * math.prod(source.shape[1:])
     length = source.chunks[0]
