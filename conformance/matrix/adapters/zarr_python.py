@@ -1,0 +1,58 @@
+"""zarr-python, in one of several ways: `zarr_python.py WAY SEED`.
+
+`plain`: as if tempozarr were not installed. `installed`: zarr-python's own pipeline finds the codec
+of tempozarr by its entry point. `pipeline`: `tempozarr.enable(strict=True)`. `zarrs`: the pipeline of
+zarrs-python, which leaves to zarr-python what it cannot do.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(folder) for folder in Path(__file__).parents[:3]]
+
+from independent import block  # noqa: E402
+
+WAY, SEED = sys.argv[1], int(sys.argv[2])
+if WAY in {"plain", "zarrs"}:
+    block("tempozarr")
+
+import numcodecs  # noqa: E402
+import numpy as np  # noqa: E402
+import zarr  # noqa: E402
+
+from cases import apply_edit, create  # noqa: E402
+from matrix.adapters.serve import serve  # noqa: E402
+from matrix.families import cases  # noqa: E402
+
+CASES = {case.name: case for case in cases(SEED)}
+
+
+def read(store: str) -> np.ndarray:
+    """The whole array."""
+    return zarr.open_array(store, mode="r")[...]
+
+
+def write(request: dict[str, Any]) -> None:
+    """Create the array and assign to it, as a user of zarr-python does."""
+    case = CASES[request["case"]]
+    create(case, Path(request["write"]))
+    apply_edit(case, Path(request["write"]))
+
+
+versions = {module.__name__: module.__version__ for module in (zarr, numcodecs, np)}
+match WAY:
+    case "installed" | "pipeline":
+        import tempozarr
+
+        versions["tempozarr"] = tempozarr.__version__
+        if WAY == "pipeline":
+            tempozarr.enable(strict=True)
+    case "zarrs":
+        from importlib.metadata import version
+
+        versions["zarrs-python"] = version("zarrs")
+        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+serve(versions, read, write)
