@@ -47,7 +47,7 @@ Chain = dict[str, Any]  # filters, serializer and compressors, as `Case` has the
 class Family:
     """Chains of the same codecs. `chain` makes one for a data type and a number of dimensions.
 
-    `types` are the data types that it takes, `values` and `lossless` are `Case`'s.
+    `types` are the data types that it takes; `values`, `lossless`, `order` and `writers` are `Case`'s.
     """
 
     name: str
@@ -58,12 +58,14 @@ class Family:
     zarr_format: int = 3
     order: str = "C"
     edges: Sequence[str] = tuple(EDGES)
+    fills: Sequence[str] = FILLS
+    writers: tuple[str, ...] = ("3.1.6", "3.4.2")
 
     def cases(self, seed: int) -> Iterator[Case]:
         """The cases that `seed` deals."""
         random = np.random.default_rng([seed, *self.name.encode()])
         layouts = LAYOUTS if self.zarr_format == 3 else LAYOUTS[:1]
-        axes = (self.types, layouts, self.edges, FILLS)
+        axes = (self.types, layouts, self.edges, self.fills)
         decks = [_deal(deck, random) for deck in axes]
         seen = set()
         for dealt in islice(zip(*decks, strict=True), max(len(deck) for deck in axes)):
@@ -87,6 +89,7 @@ class Family:
             lossless=self.lossless,
             zarr_format=self.zarr_format,
             order=self.order,
+            writers=self.writers,
             **_fill(np.dtype(dtype), fill),
             **chain,
         )
@@ -293,12 +296,21 @@ def families() -> Iterator[Family]:
     yield Family("numcodecs.zfpy", FINITE, zfp, **lossy)
     # zarr-extensions.
     offset = fixed(filters=(codec("scale_offset", offset=7, scale=2),))
-    yield Family("scale_offset", ("i4", "i8", "f4", "f8"), offset, "small", lossless=False)
+    yield Family(
+        "scale_offset",
+        ("i4", "i8", "f4", "f8"),
+        offset,
+        "small",
+        lossless=False,
+        writers=("3.4.2",),
+        fills=("zero", "value"),  # others have no place in integers when scaled
+    )
     little = codec("bytes", endian="little")
     cast = fixed(
         filters=(codec("cast_value", data_type="int16", out_of_range="clamp"),), serializer=little
     )
-    yield Family("cast_value", ("i4", "i8", "u4"), cast, "walk", lossless=False)
+    new = ("3.4.2",)
+    yield Family("cast_value", ("i4", "i8", "u4"), cast, "walk", lossless=False, writers=new)
     # Zarr V2.
     v2: dict[str, Any] = {"zarr_format": 2}
     swapped = (">i2", ">u4", ">i8", ">f4", ">f8", ">c8")
@@ -352,3 +364,10 @@ def _then_xor(chain: Any) -> Any:
 def cases(seed: int = SEED) -> list[Case]:
     """Every case that `seed` deals, in the order of the families."""
     return [case for family in families() for case in family.cases(seed)]
+
+
+def sample(seed: int, count: int) -> list[Case]:
+    """`count` of the cases that `seed` deals."""
+    table = cases(seed)
+    picked = np.random.default_rng(seed).choice(len(table), count, replace=False)
+    return [table[i] for i in sorted(picked)]

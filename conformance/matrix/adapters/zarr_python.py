@@ -8,6 +8,7 @@ zarrs-python, which leaves to zarr-python what it cannot do.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import numcodecs  # noqa: E402
 import numpy as np  # noqa: E402
 import zarr  # noqa: E402
 
-from cases import apply_edit, create  # noqa: E402
+from cases import apply_edit, create, source  # noqa: E402
 from matrix.adapters.serve import serve  # noqa: E402
 from matrix.families import cases  # noqa: E402
 
@@ -38,8 +39,15 @@ def read(store: str) -> np.ndarray:
 def write(request: dict[str, Any]) -> None:
     """Create the array and assign to it, as a user of zarr-python does."""
     case = CASES[request["case"]]
-    create(case, Path(request["write"]))
-    apply_edit(case, Path(request["write"]))
+    store = Path(request["write"])
+    if not case.edit:
+        create(case, store)
+        return
+    # Values come after the edit: padding is what the metadata then say.
+    create(replace(case, written=slice(0)), store)
+    apply_edit(case, store)
+    part = ... if case.written is None else case.written
+    zarr.open_array(store, mode="r+")[part] = source(case)[part]
 
 
 versions = {module.__name__: module.__version__ for module in (zarr, numcodecs, np)}
