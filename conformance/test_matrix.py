@@ -1,5 +1,5 @@
-"""The matrix, as much of it as fits into the tests: a sample of its cases, and the participants that
-are at hand. `make conformance` runs all of it.
+"""The matrix, as much of it as fits into the tests: a sample of its cases, and whoever is at hand.
+`make conformance` runs all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from matrix.reasons import judge, reasons
 HERE = Path(__file__).parent
 SAMPLE = 90  # cases
 
-# Written by zarr-python alone, so in a process of its own; prints what is wrong, or how many are equal.
+# In a process of its own, as what is expected comes from zarr-python alone. Prints what is wrong.
 RUN = """
 import sys, tempfile
 from pathlib import Path
@@ -52,9 +52,12 @@ print(len(table), result.counts()["equal"])
 
 
 def test_a_sample_is_read_bit_for_bit_or_is_explained() -> None:
+    """By those who are at hand."""
     zarrita = os.environ.get("ZARRITA") != "no"
     if zarrita and not (shutil.which("node") and (HERE / "zarrita" / "node_modules").is_dir()):
-        pytest.fail("expected node and what `npm ci` installs in conformance/zarrita; or ZARRITA=no")
+        pytest.fail(
+            "expected node and what `npm ci` installs in conformance/zarrita; or ZARRITA=no"
+        )
     arguments = [sys.executable, "-c", RUN, "yes" if zarrita else "no", str(SAMPLE)]
     done = subprocess.run(arguments, cwd=HERE, capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
@@ -65,6 +68,7 @@ def test_a_sample_is_read_bit_for_bit_or_is_explained() -> None:
 
 
 def test_every_registered_codec_has_a_case() -> None:
+    """The names are those of which an alias can be made."""
     with pytest.raises(ValueError, match="expected one of") as error:
         tempozarr.register_alias("in_house", "no such codec")
     names = ast.literal_eval(str(error.value).partition("expected one of ")[2])
@@ -75,8 +79,8 @@ def test_every_registered_codec_has_a_case() -> None:
 
 @pytest.mark.parametrize("seed", [families.SEED, 1, 2])
 def test_every_family_meets_everything(seed: int) -> None:
-    """Every data type, layout, edge and fill value, whatever the seed; the same seed deals the same."""
-    assert families.cases(seed) == families.cases(seed)
+    """Every data type, layout, edge and fill value; and the same seed deals the same."""
+    assert repr(families.cases(seed)) == repr(families.cases(seed))  # NaN is not NaN
     names = [case.name for case in families.cases(seed)]
     assert len(set(names)) == len(names)
     for family in families.families():
@@ -86,12 +90,13 @@ def test_every_family_meets_everything(seed: int) -> None:
         for axis in (dtypes, layouts, family.edges):
             for value in axis:
                 assert any(f"-{value}-" in name for name in mine), (family.name, value)
-        for fill in family.fills:
+        for fill in family.fills if family.zarr_format == 3 else family.fills[:4]:
             assert any(name.endswith(f"-{fill}") for name in mine), (family.name, fill)
 
 
 def test_other_seeds_deal_other_cases() -> None:
-    assert families.cases(1) != families.cases(2)
+    """A seed decides something."""
+    assert repr(families.cases(1)) != repr(families.cases(2))
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,7 @@ def test_other_seeds_deal_other_cases() -> None:
     ],
 )
 def test_a_reader_that_dies_is_a_cell_and_starts_again(program: str, said: str) -> None:
+    """With its last words."""
     hello = """print('{"versions": {}}', flush=True); input(); """
     with Adapter(Participant("mortal", (sys.executable, "-c", hello + program))) as adapter:
         assert adapter.ask({}) == {"error": said}
@@ -109,6 +115,7 @@ def test_a_reader_that_dies_is_a_cell_and_starts_again(program: str, said: str) 
 
 
 def test_a_program_that_is_no_adapter_is_an_error() -> None:
+    """An environment that is not set up must not look like a reader that can do nothing."""
     with pytest.raises(RuntimeError, match="expected a line with versions"):
         Adapter(Participant("none", (sys.executable, "-c", ""))).__enter__()
 
@@ -124,12 +131,14 @@ def test_a_program_that_is_no_adapter_is_an_error() -> None:
     ],
 )
 def test_values_differ_by_their_bits(found: np.ndarray, said: str) -> None:
+    """Equal values are not enough, and NaN is not NaN."""
     difference = Value.of(np.array([1.0, np.nan], "f4")).difference(Value.of(found))
     assert said in difference
     assert bool(said) == bool(difference)
 
 
 def test_what_is_not_explained_is_a_problem() -> None:
+    """Whatever it is."""
     cells = [
         Cell("bytes-f4", "zarrs", "GDAL", "different", "1 of 2 elements"),
         Cell("bytes-f4", "zarrs", "zarrita.js", "cannot", "a new error"),

@@ -8,7 +8,6 @@ edge and every fill value, and a seed decides which of them meet in one case.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import numpy as np
 from cases import BIG, FIXED, FLOATS, INTS, XOR, ZSTD, Case, Codec, codec, label, nc, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 SEED = 20261125
 
@@ -47,7 +46,8 @@ Chain = dict[str, Any]  # filters, serializer and compressors, as `Case` has the
 class Family:
     """Chains of the same codecs. `chain` makes one for a data type and a number of dimensions.
 
-    `types` are the data types that it takes; `values`, `lossless`, `order` and `writers` are `Case`'s.
+    `types` are the data types that it takes; `values`, `lossless`, `order` and `writers` are those
+    of `Case`.
     """
 
     name: str
@@ -65,7 +65,9 @@ class Family:
         """The cases that `seed` deals."""
         random = np.random.default_rng([seed, *self.name.encode()])
         layouts = LAYOUTS if self.zarr_format == 3 else LAYOUTS[:1]
-        axes = (self.types, layouts, self.edges, self.fills)
+        # JSON of Zarr V2 has no NaN but the usual one.
+        fills = self.fills if self.zarr_format == 3 else self.fills[: FILLS.index("payload")]
+        axes = (self.types, layouts, self.edges, fills)
         decks = [_deal(deck, random) for deck in axes]
         seen = set()
         for dealt in islice(zip(*decks, strict=True), max(len(deck) for deck in axes)):
@@ -124,9 +126,7 @@ def _nested(case: Case) -> Case:
             index_location="end",
         )
         chain = [sharding]
-    return replace(
-        case, chunks=SHARD[:ndim], filters=(), compressors=(), serializer=sharding
-    )
+    return replace(case, chunks=SHARD[:ndim], filters=(), compressors=(), serializer=sharding)
 
 
 def _fill(dtype: np.dtype, fill: str) -> dict[str, Any]:
@@ -164,8 +164,10 @@ def _payload(dtype: np.dtype) -> int:
 def fill_value(case: Case) -> np.ndarray:
     """What unwritten elements of `case` are, bit for bit, as an array without dimensions."""
     dtype = np.dtype(case.dtype)
+    if case.fill_value is None:
+        return np.zeros((), dtype)
     if not case.edit:
-        return np.array(case.fill_value or 0).astype(dtype)
+        return np.array(case.fill_value).astype(dtype)
     bits = _payload(np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype)
     if dtype.kind == "c":
         part = f"u{dtype.itemsize // 2}"
@@ -228,14 +230,20 @@ def reversed_axes(dtype: str, ndim: int) -> Chain:
 FINITE = ("f4", "f8")
 WIDE = ("i2", "i4", "i8", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "M8[ns]", "m8[s]")
 SOME = ("i1", "u2", "i4", "i8", "u8", "f2", "f4", "f8", "?", "c8", "M8[ns]")
+LOSSY: dict[str, Any] = {"values": "normal", "lossless": False}
+SMALL_FILLS = ("zero", "value")  # for codecs that store less than the type holds
 DIMENSIONS = tuple(edge for edge in EDGES if edge != "0-d")  # for codecs that need an axis
 
 
 def families() -> Iterator[Family]:
     """All families: each codec of zarr-python, numcodecs and ours, alone or as it is used."""
-    lz4 = nc("lz4", acceleration=1)
+    for some in (_standard, _ours, _numcodecs, _extensions, _v2):
+        yield from some()
+
+
+def _standard() -> Iterator[Family]:
+    """The codecs of the specification, and what else zarr-python always has."""
     crc32c = codec("crc32c")
-    # The standard codecs.
     yield Family("bytes", FIXED, fixed())
     yield Family("bytes-big", WIDE, fixed(serializer=BIG))
     yield Family("zstd", FIXED, fixed(ZSTD))
@@ -248,7 +256,11 @@ def families() -> Iterator[Family]:
     yield Family("zstd-crc32c", SOME, fixed(ZSTD, crc32c))
     yield Family("transpose-big-zstd", FIXED, reversed_axes, edges=DIMENSIONS)
     yield Family("fixed-length", ("S5", "U5", "V3"), fixed(ZSTD))
-    # What tempozarr is for.
+
+
+def _ours() -> Iterator[Family]:
+    """The chains that tempozarr is for."""
+    lz4, crc32c = nc("lz4", acceleration=1), codec("crc32c")
     yield Family("xor", FIXED, fixed(filters=(XOR,)), edges=DIMENSIONS)
     yield Family("xor-zstd", FIXED, fixed(ZSTD, filters=(XOR,)), edges=DIMENSIONS)
     yield Family("xor-shuffle-zstd", WIDE, by_size(ZSTD, filters=(XOR,)), edges=DIMENSIONS)
@@ -260,7 +272,8 @@ def families() -> Iterator[Family]:
     yield Family("delta", INTS, of_type(lambda dtype: [nc("delta", dtype=dtype)]))
     yield Family("delta-zstd", INTS, of_type(lambda dtype: [nc("delta", dtype=dtype)], ZSTD))
     narrow = nc("delta", dtype="<i8", astype="<i4")
-    yield Family("delta-narrow", ("i8",), fixed(ZSTD, filters=(narrow,)), "walk")
+    chain = fixed(ZSTD, filters=(narrow,))
+    yield Family("delta-narrow", ("i8",), chain, "walk", fills=SMALL_FILLS)
     instants = nc("delta", dtype="<i8")
     yield Family("delta-view", ("M8[ns]", "m8[s]"), fixed(ZSTD, filters=(instants,)))
     yield Family(
@@ -269,9 +282,13 @@ def families() -> Iterator[Family]:
     half = _astype("<f2")
     yield Family("astype-half", FINITE, half, "half", lossless=False)
     yield Family("astype-half-xor-zstd", FINITE, _then_xor(half), "small", edges=DIMENSIONS)
-    yield Family("astype-narrow", ("i4", "i8", "u4", "f4", "f8"), _astype("<i2"), "small")
+    types = ("i4", "i8", "u4", "f4", "f8")
+    yield Family("astype-narrow", types, _astype("<i2"), "small", fills=SMALL_FILLS)
     yield Family("lz4", SOME, fixed(lz4))
-    # The rest of numcodecs.
+
+
+def _numcodecs() -> Iterator[Family]:
+    """The rest of numcodecs."""
     yield Family("numcodecs.zstd", SOME, fixed(nc("zstd", level=3)))
     yield Family("numcodecs.blosc", SOME, fixed(nc("blosc", cname="lz4", clevel=5, shuffle=1)))
     for name in ("gzip", "zlib", "bz2"):
@@ -282,36 +299,34 @@ def families() -> Iterator[Family]:
     yield Family("numcodecs.packbits", ("?",), fixed(filters=(nc("packbits"),)))
     pcodec = fixed(serializer=nc("pcodec", level=8, mode_spec="auto"))
     yield Family("numcodecs.pcodec", ("i2", "i4", "i8", "u2", "u4", "u8", *FLOATS), pcodec, "walk")
-    lossy: dict[str, Any] = {"values": "normal", "lossless": False}
     keep = fixed(filters=(nc("bitround", keepbits=5),))
-    yield Family("numcodecs.bitround", FLOATS, keep, **lossy)
+    yield Family("numcodecs.bitround", FLOATS, keep, **LOSSY)
     digits = of_type(lambda dtype: [nc("quantize", digits=2, dtype=dtype)])
-    yield Family("numcodecs.quantize", FLOATS, digits, **lossy)
+    yield Family("numcodecs.quantize", FLOATS, digits, **LOSSY)
 
     def scaled(dtype: str) -> list[Codec]:
         return [nc("fixedscaleoffset", offset=0, scale=4, dtype=dtype, astype="<i4")]
 
     yield Family("numcodecs.fixedscaleoffset", FINITE, of_type(scaled), "walk", lossless=False)
     zfp = fixed(serializer=nc("zfpy", mode=4, tolerance=0.001))
-    yield Family("numcodecs.zfpy", FINITE, zfp, **lossy)
-    # zarr-extensions.
+    yield Family("numcodecs.zfpy", FINITE, zfp, **LOSSY)
+
+
+def _extensions() -> Iterator[Family]:
+    """Codecs of zarr-extensions that came to zarr-python after 3.1."""
+    new: dict[str, Any] = {"lossless": False, "writers": ("3.4.2",)}
     offset = fixed(filters=(codec("scale_offset", offset=7, scale=2),))
-    yield Family(
-        "scale_offset",
-        ("i4", "i8", "f4", "f8"),
-        offset,
-        "small",
-        lossless=False,
-        writers=("3.4.2",),
-        fills=("zero", "value"),  # others have no place in integers when scaled
-    )
+    types = ("i4", "i8", "f4", "f8")
+    yield Family("scale_offset", types, offset, "small", fills=SMALL_FILLS, **new)
     little = codec("bytes", endian="little")
     cast = fixed(
         filters=(codec("cast_value", data_type="int16", out_of_range="clamp"),), serializer=little
     )
-    new = ("3.4.2",)
-    yield Family("cast_value", ("i4", "i8", "u4"), cast, "walk", lossless=False, writers=new)
-    # Zarr V2.
+    yield Family("cast_value", ("i4", "i8", "u4"), cast, "walk", **new)
+
+
+def _v2() -> Iterator[Family]:
+    """Zarr V2."""
     v2: dict[str, Any] = {"zarr_format": 2}
     swapped = (">i2", ">u4", ">i8", ">f4", ">f8", ">c8")
     yield Family("v2-raw", (*FIXED, *swapped), fixed(), **v2)
@@ -331,13 +346,15 @@ def families() -> Iterator[Family]:
     zstd: Codec = {"id": "zstd", "level": 1}
     delta = of_type(lambda dtype: [{"id": "delta", "dtype": dtype}], zstd)
     yield Family("v2-delta", (*INTS, ">i4"), delta, **v2)
-    shuffled = fixed({"id": "lz4", "acceleration": 1}, filters=({"id": "shuffle", "elementsize": 4},))
+    shuffled = fixed(
+        {"id": "lz4", "acceleration": 1}, filters=({"id": "shuffle", "elementsize": 4},)
+    )
     yield Family("v2-shuffle-lz4", ("i4", "f4"), shuffled, **v2)
     halved = of_type(lambda d: [{"id": "astype", "encode_dtype": "<f2", "decode_dtype": d}], zstd)
     yield Family("v2-astype", FINITE, halved, "small", **v2)
     yield Family("v2-packbits", ("?",), fixed(filters=({"id": "packbits"},)), **v2)
     keep = fixed(filters=({"id": "bitround", "keepbits": 5},))
-    yield Family("v2-bitround", FLOATS, keep, **lossy, **v2)
+    yield Family("v2-bitround", FLOATS, keep, **LOSSY, **v2)
     yield Family("v2-fixed-length", ("S5", "U5", ">U5"), fixed(zstd), **v2)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import zarr
 
 import oracle
 from cases import apply_edit, create, source
@@ -65,7 +64,7 @@ class Adapter:
         self.participant = participant
         self.versions: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         self._start()
@@ -276,7 +275,7 @@ def _write(
             path.parent.mkdir(exist_ok=True)
             answer = adapter.ask({**request, "write": str(path)})
             if "error" in answer:
-                refused.append((case.name, answer["error"]))
+                refused.append((case.name, _shared(answer["error"], path)))
                 continue
             values = wanted(case)
             if values is not None:
@@ -284,6 +283,11 @@ def _write(
             else:
                 stores.append(Store(case, writer.name, path, _value(adapter, path)))
     return stores, refused
+
+
+def _shared(error: str, path: Path) -> str:
+    """`error` without where the stores are in this run."""
+    return error.replace(str(path), path.name)
 
 
 def _value(adapter: Adapter, path: Path) -> Value | None:
@@ -302,7 +306,7 @@ def _read(
         for store in stores:
             answer = adapter.ask({"read": str(store.path), "into": str(into)})
             if "error" in answer:
-                verdict, detail = "cannot", answer["error"]
+                verdict, detail = "cannot", _shared(answer["error"], store.path)
             elif store.expected is None:
                 verdict, detail = "different", "its writer cannot read it"
             else:

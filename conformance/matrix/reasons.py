@@ -1,4 +1,4 @@
-"""Why a participant cannot, or reads something else: `reasons.toml`, and whether it explains all."""
+"""Why a participant cannot, or reads something else: `reasons.toml`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reason:
     """Explains cells of one verdict.
 
     `who` are the participants that it is about: readers, or for `does = "write"` writers; `writer`
-    and `cases` narrow it down, all three with `*`. `said` is a regular expression for what was said.
+    and `cases` narrow it down, all three with `*`. `said` is a regular expression for the detail.
     `known` is where our own fault or limit is listed, for the sections of ours.
     """
 
@@ -51,7 +51,7 @@ class Reason:
 
 @dataclass
 class Judged:
-    """What `reasons.toml` explains (reason, participant: a cell, how many), and what it does not."""
+    """How many cells each reason explains of whom, with an example; and what is not explained."""
 
     explained: Counter[tuple[Reason, str]] = field(default_factory=Counter)
     examples: dict[tuple[Reason, str], Cell] = field(default_factory=dict)
@@ -72,6 +72,10 @@ def reasons() -> list[Reason]:
                 yield Reason(verdict, **options)
 
     return list(parse())
+
+
+def _brevity(cell: Cell) -> tuple[int, str, str, str]:
+    return len(cell.detail), cell.detail, cell.case, cell.writer
 
 
 def judge(result: Result, ours: set[str]) -> Judged:
@@ -95,10 +99,13 @@ def judge(result: Result, ours: set[str]) -> Judged:
             )
             continue
         judged.explained[reason, who] += 1
-        judged.examples.setdefault((reason, who), cell)
+        # Of all that was said the shortest, whichever comes first.
+        key = (reason, who)
+        judged.examples[key] = min(cell, judged.examples.get(key, cell), key=_brevity)
     used = {reason for reason, _ in judged.explained}
     judged.stale = [
-        f"{FILE.name}: nothing is explained by {reason} any more" for reason in table
+        f"{FILE.name}: nothing is explained by {reason} any more"
+        for reason in table
         if reason not in used
     ]
     return judged

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from matrix.families import families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cases import Case
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 HEAD = """# Conformance: who reads what whom wrote
 
-Small arrays, written by each program that can and read by each: the result of `make conformance`, which
-writes this page. How it works: [conformance/README.md](../conformance/README.md#the-matrix).
+Small arrays, written by each program that can and read by each: the result of `make conformance`,
+which writes this page. How it works: [conformance/README.md](../conformance/README.md#the-matrix).
 
-{cases} cases (a chain of codecs, data type, layout, edges and fill value; dealt by the seed {seed}) make
-{stores} stores and {cells} cells, a cell being a store and a reader. In {equal} of them every bit is as it was
-written; in {cannot} the reader says that it cannot; in {different} it reads something else without an error.
-Each of those has [its reason](#reasons) below; one without is an error of `make conformance`. Bits are compared
-with what was put in, for codecs that lose some with what the writer reads back itself.
+{cases} cases (a chain of codecs, data type, layout, edges and fill value; dealt by the seed {seed})
+make {stores} stores and **{cells} cells**, a cell being a store and a reader. In {equal} of them
+every bit is as it was written; in {cannot} the reader says that it cannot; in {different} it reads
+something else without an error. Each of these has [its reason](#reasons) below; one without is an
+error of `make conformance`. Bits are compared with what was put in, for codecs that lose some with
+what the writer reads back itself.
 
 "Codec" is zarr-python with tempozarr installed, which finds `temporal_xor` by itself; "pipeline" is
 `tempozarr.enable(strict=True)`, where Rust does all, or it is an error; "tempozarr" is
-`tempozarr.open_array`; "tempozarr (Rust)" is zarrs with `tempozarr::register()`, read codec by codec and
-fused. All others know nothing of tempozarr.
+`tempozarr.open_array`; "tempozarr (Rust)" is zarrs with `tempozarr::register()`, read codec by
+codec and fused. All others know nothing of tempozarr.
 """
 
 LONGEST = 150  # of what is quoted of an error
@@ -84,39 +85,27 @@ def _bars(
     """What this project promises, counted."""
     yield "## What is promised"
     yield ""
-    by_store: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for cell in result.cells:
-        by_store[cell.writer, cell.case][cell.reader] = cell.verdict
+    verdicts = {(cell.writer, cell.case, cell.reader): cell.verdict for cell in result.cells}
+    stores = {(cell.writer, cell.case) for cell in result.cells}
     xor = {case.name for case in table if case.uses_temporal_xor}
-    ours = [participant for participant in participants if participant.ours]
+    ours = [p for p in participants if p.ours]
+    zarr_python = [p.name for p in participants if p.name.startswith("zarr-python")]
+    plain = [name for name in zarr_python if "+" not in name]
+    codec = [name for name in zarr_python if name.endswith("+ codec")]
 
-    def share(reader: str, keep: Callable[[str, str, dict[str, str]], bool]) -> str:
-        verdicts = [found[reader] for key, found in by_store.items() if keep(*key, found)]
-        return f"{verdicts.count('equal')} of {len(verdicts)}"
+    def row(what: str, reader: str, chosen: set[tuple[str, str]]) -> tuple[str, str, str]:
+        equal = sum(verdicts[*store, reader] == "equal" for store in chosen)
+        return what, reader, f"{equal} of {len(chosen)}"
 
     rows = []
-    plain = [p.name for p in participants if p.name.startswith("zarr-python") and not p.ours]
-    for writer in plain:
-
-        def sound(by: str, _: str, found: dict[str, str], writer: str = writer) -> bool:
-            return by == writer and found[writer] == "equal"
-
-        for reader in ours:
-            rows.append((f"what {writer} writes and reads back", reader.name, share(reader.name, sound)))
-    for mine in (p.name for p in ours if p.writes):
-        for reader in participants:
-            if reader.name in plain:
-                rows.append((
-                    f"what {mine} writes without `temporal_xor`",
-                    reader.name,
-                    share(reader.name, lambda by, case, _, w=mine: by == w and case not in xor),
-                ))
-            elif reader.name.endswith(" + codec"):
-                rows.append((
-                    f"what {mine} writes",
-                    reader.name,
-                    share(reader.name, lambda by, _case, _found, w=mine: by == w),
-                ))
+    for name in plain:
+        sound = {s for s in stores if s[0] == name and verdicts[*s, name] == "equal"}
+        rows += [row(f"what {name} writes and reads back", p.name, sound) for p in ours]
+    for name in (p.name for p in ours if p.writes):
+        written = {s for s in stores if s[0] == name}
+        common = {s for s in written if s[1] not in xor}
+        rows += [row(f"what {name} writes, but for `temporal_xor`", p, common) for p in plain]
+        rows += [row(f"what {name} writes", p, written) for p in codec]
     yield from _rows(("stores", "reader", "equal"), rows)
 
 
@@ -142,8 +131,8 @@ def _by_family(participants: Sequence[Participant], result: Result) -> Iterator[
     yield "## By chain of codecs"
     yield ""
     yield (
-        "Of all writers' stores: `=` all read equal, `-` none can be read; else equal / cannot / different, "
-        "of which the last two are left out if none."
+        "Of all writers' stores: `=` all are read, `-` none can be; else equal / cannot / "
+        "different (left out if none)."
     )
     yield ""
     names = sorted((family.name for family in families()), key=len, reverse=True)
@@ -180,8 +169,8 @@ def _reasons(participants: Sequence[Participant], judged: Judged) -> Iterator[st
     yield "## Reasons"
     yield ""
     yield (
-        "From [reasons.toml](../conformance/matrix/reasons.toml), with how many cells each explains and "
-        "what the program says (or reads) in the first of them."
+        "From [reasons.toml](../conformance/matrix/reasons.toml), with how many cells each "
+        "explains, and what the program says (or reads) in one of them."
     )
     for participant in participants:
         mine = [key for key in judged.explained if key[1] == participant.name]
@@ -194,12 +183,14 @@ def _reasons(participants: Sequence[Participant], judged: Judged) -> Iterator[st
         for key in sorted(mine, key=lambda key: (*_rank(key[0]), -judged.explained[key])):
             reason, cell = key[0], judged.examples[key]
             what = {"cannot": f"cannot {reason.does}", "different": "reads something else"}
-            rows.append((
-                judged.explained[key],
-                what[reason.verdict],
-                reason.why + (f" ([known]({reason.known}))" if reason.known else ""),
-                _quoted(cell),
-            ))
+            rows.append(
+                (
+                    judged.explained[key],
+                    what[reason.verdict],
+                    reason.why + (f" ([known]({reason.known}))" if reason.known else ""),
+                    _quoted(cell),
+                )
+            )
         yield from _rows(("cells", "", "why", "for example"), rows)
 
 
@@ -217,7 +208,10 @@ def _versions(participants: Sequence[Participant], result: Result) -> Iterator[s
     yield "## Versions"
     yield ""
     rows = [
-        (p.name, ", ".join(f"{name} {version}" for name, version in result.versions[p.name].items()))
+        (
+            p.name,
+            ", ".join(f"{name} {version}" for name, version in result.versions[p.name].items()),
+        )
         for p in participants
     ]
     yield from _rows(("", "versions"), rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from independent import block  # noqa: E402
+from independent import block
 
 block("tempozarr")  # what is expected comes from zarr-python alone
 
@@ -57,8 +57,11 @@ def main() -> int:
     parser.add_argument("--binaries", type=Path, required=True, help="where cargo puts programs")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--cases", default="", help="only cases whose names contain this")
-    parser.add_argument("--only", default="", help="only participants whose names contain one of "
-                        "these, separated by commas")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="only participants whose names contain one of these, separated by commas",
+    )
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     parser.add_argument("--cells", type=Path, help="write all cells there, as JSON lines")
     options = parser.parse_args()
@@ -79,7 +82,7 @@ def main() -> int:
     print(f"{len(result.cells)} cells: {dict(sorted(result.counts().items()))}")
     for problem in problems[:50]:
         print(problem, file=sys.stderr)
-    if len(problems) > 50:  # noqa: PLR2004
+    if len(problems) > 50:
         print(f"and {len(problems) - 50} more", file=sys.stderr)
     if whole and not problems:
         options.document.write_text(report.document(options.seed, table, who, result, judged))

@@ -1,4 +1,5 @@
 // The adapter of zarrita.js for the matrix: the protocol is in `../matrix/adapters/serve.py`.
+import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -12,6 +13,22 @@ const NUMPY = {
   bool: "|b1", int8: "|i1", uint8: "|u1", int16: "<i2", uint16: "<u2", int32: "<i4", uint32: "<u4",
   int64: "<i8", uint64: "<u8", float32: "<f4", float64: "<f8",
 };
+
+const TYPED = {
+  bool: zarr.BoolArray, int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array,
+  int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
+  float32: Float32Array, float64: Float64Array,
+};
+
+// Of what it takes for the index of a shard zarrita.js may want exabytes: node dies of allocating them,
+// at once or in the middle of later requests. Here that is an error.
+class BoundedStore extends FileSystemStore {
+  async getRange(key, range, options) {
+    const length = range.suffixLength ?? range.length;
+    if (length > 2 ** 20) throw new RangeError("it asks for a range of more bytes than any file here has");
+    return super.getRange(key, range, options);
+  }
+}
 
 // A copy in C order: what zarrita.js reads of transposed chunks may be in any.
 function inOrder({ data, shape, stride }) {
@@ -32,10 +49,13 @@ function inOrder({ data, shape, stride }) {
 }
 
 async function read({ read: folder, into }) {
-  const array = await zarr.open(zarr.root(new FileSystemStore(folder)), { kind: "array" });
-  const chunk = await zarr.get(array);
+  // It could find out which version it is, but then says only that there is no array if it fails.
+  const open = existsSync(`${folder}/zarr.json`) ? zarr.open.v3 : zarr.open.v2;
+  const array = await open(zarr.root(new BoundedStore(folder)), { kind: "array" });
+  let chunk = await zarr.get(array);
   if (array.shape.length === 0) {
-    throw new Error("adapter: expected a chunk, got a scalar");
+    // Of no dimensions, it is the value alone.
+    chunk = { data: new TYPED[array.dtype]([chunk]), shape: [], stride: [] };
   }
   const text = /^v2:([US])(\d+)$/.exec(array.dtype);
   const dtype = NUMPY[array.dtype] ?? (text ? `${text[1] === "U" ? "<U" : "|S"}${text[2]}` : undefined);
@@ -46,7 +66,7 @@ async function read({ read: folder, into }) {
 
 async function write({ write: folder, document, region, values }) {
   if (document.zarr_format !== 3) throw new Error("zarrita.js creates arrays of Zarr V3 only");
-  const array = await zarr.create(zarr.root(new FileSystemStore(folder)), {
+  const array = await zarr.create(zarr.root(new BoundedStore(folder)), {
     shape: document.shape,
     chunkShape: document.chunk_grid.configuration.chunk_shape,
     dtype: document.data_type,
@@ -58,10 +78,11 @@ async function write({ write: folder, document, region, values }) {
   const bytes = await readFile(values);
   const stride = shape.map((_, axis) => shape.slice(axis + 1).reduce((a, b) => a * b, 1));
   const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
-  const Typed = { bool: zarr.BoolArray, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
-    uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
-    uint64: BigUint64Array, float32: Float32Array, float64: Float64Array }[document.data_type];
-  const data = new Typed(buffer);
+  const data = new TYPED[document.data_type](buffer);
+  if (shape.length === 0) {
+    await zarr.set(array, null, [...data][0]);
+    return {};
+  }
   await zarr.set(array, region.map(([start, end]) => zarr.slice(start, end)), { data, shape, stride });
   return {};
 }

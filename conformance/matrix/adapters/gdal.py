@@ -1,4 +1,4 @@
-"""GDAL, as it comes with rasterio: its multidimensional C interface, which rasterio does not wrap."""
+"""GDAL, as it comes with rasterio: its multidimensional C interface, which that does not wrap."""
 
 from __future__ import annotations
 
@@ -16,8 +16,19 @@ from matrix.adapters.serve import serve  # noqa: E402
 
 # GDALDataType: https://gdal.org/en/stable/api/raster_c_api.html
 TYPES = {
-    **{1: "u1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "f8", 10: "c8", 11: "c16"},
-    **{12: "u8", 13: "i8", 14: "i1", 15: "f2"},
+    1: "u1",
+    2: "u2",
+    3: "i2",
+    4: "u4",
+    5: "i4",
+    6: "f4",
+    7: "f8",
+    10: "c8",
+    11: "c16",
+    12: "u8",
+    13: "i8",
+    14: "i1",
+    15: "f2",
 }
 MULTIDIMENSIONAL, VERBOSE = 0x10, 0x40
 
@@ -69,9 +80,7 @@ def read(store: str) -> np.ndarray:
     count = ctypes.c_size_t()
     dimensions = GDAL.GDALMDArrayGetDimensions(array, ctypes.byref(count))
     handles = ctypes.cast(dimensions, ctypes.POINTER(ctypes.c_void_p))
-    shape = [
-        GDAL.GDALDimensionGetSize(ctypes.c_void_p(handles[i])) for i in range(count.value)
-    ]
+    shape = [GDAL.GDALDimensionGetSize(ctypes.c_void_p(handles[i])) for i in range(count.value)]
     out = np.empty(shape, TYPES[number])
     if out.size:
         starts, counts = (ctypes.c_uint64 * len(shape))(), (ctypes.c_size_t * len(shape))(*shape)

@@ -63,7 +63,7 @@ def serve(versions: dict[str, str], read: Read, write: Write | None = None) -> N
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line), read, write)
-        except BaseException as error:  # noqa: BLE001 - a panic of Rust is no Exception
+        except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
             reply = {"error": f"{type(error).__name__}: {error}"}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).parents[:3]]
 
-import numpy as np  # noqa: E402
 import tensorstore  # noqa: E402
 
 from matrix.adapters.serve import serve, slices, values  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def spec(store: str, zarr_format: int) -> dict[str, Any]:

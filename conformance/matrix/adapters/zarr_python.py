@@ -1,8 +1,8 @@
 """zarr-python, in one of several ways: `zarr_python.py WAY SEED`.
 
 `plain`: as if tempozarr were not installed. `installed`: zarr-python's own pipeline finds the codec
-of tempozarr by its entry point. `pipeline`: `tempozarr.enable(strict=True)`. `zarrs`: the pipeline of
-zarrs-python, which leaves to zarr-python what it cannot do.
+of tempozarr by its entry point. `pipeline`: `tempozarr.enable(strict=True)`. `zarrs`: the pipeline
+of zarrs-python, which leaves to zarr-python what it cannot do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def write(request: dict[str, Any]) -> None:
         create(case, store)
         return
     # Values come after the edit: padding is what the metadata then say.
-    create(replace(case, written=slice(0)), store)
+    create(replace(case, written=slice(0)) if case.shape else case, store)
     apply_edit(case, store)
     part = ... if case.written is None else case.written
     zarr.open_array(store, mode="r+")[part] = source(case)[part]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).parents[:3]]
 
-import numpy as np  # noqa: E402
 import zarrista  # noqa: E402
 from zarrista.store import FilesystemStore  # noqa: E402
 
 from matrix.adapters.serve import serve  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def read(store: str) -> np.ndarray:

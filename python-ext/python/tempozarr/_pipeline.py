@@ -261,7 +261,7 @@ class CodecPipeline(BatchedCodecPipeline):
 
 
 def _exact(fill: Any, spelled: Any) -> Any:
-    """`spelled`, a fill value in Zarr V3 metadata, with the bits of NaNs, which all are "NaN" there."""
+    """`spelled`, a fill value in Zarr V3 metadata, with the bits of each NaN, not just "NaN"."""
     if isinstance(fill, np.complexfloating):
         return [_exact(*part) for part in zip((fill.real, fill.imag), spelled, strict=True)]
     if isinstance(fill, np.floating) and np.isnan(fill):
