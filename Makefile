@@ -117,6 +117,14 @@ fmt: $(TOOLS)/.ready ## Format Rust and Python
 goldens: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.ready) ## Write the goldens that are missing; never rewrites one
 	for v in $(PYTHONS); do .venv/py$$v/bin/python conformance/generate.py; done
 
+# zarr-python 3.1.6 is that of Python 3.11, 3.4.2 that of the later ones.
+.PHONY: conformance
+conformance: .venv/py3.11/.tempozarr $$(VENV)/.tempozarr .venv/peers/.ready conformance/zarrita/node_modules/.ready
+conformance: $(TOOLS)/.ready ## Let every reader read what every writer wrote (20 minutes), into docs/conformance.md
+	cargo build --release -p tempozarr-conformance --bins
+	$(VENV)/bin/python conformance/matrix/run.py --old .venv/py3.11/bin/python --new $(VENV)/bin/python \
+		--peers .venv/peers/bin/python --binaries $${CARGO_TARGET_DIR:-target}/release $(ARGS)
+
 .PHONY: clean
 clean: ## Remove everything that these jobs made
 	rm -rf target build .venv examples/output bench/output conformance/zarrita/node_modules
@@ -157,6 +165,13 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	rm -rf .venv/bench
 	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/bench
 	.venv/bench/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+.venv/peers/.ready: conformance/matrix/requirements-peers.txt
+	@echo "Setting up .venv/peers"
+	rm -rf .venv/peers
+	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/peers
+	.venv/peers/bin/python $(PIP_INSTALL) -r $<
 	touch $@
 
 conformance/zarrita/node_modules/.ready: conformance/zarrita/package.json conformance/zarrita/package-lock.json

@@ -233,7 +233,7 @@ def cases() -> Iterator[Case]:
         yield from family()
 
 
-def _label(dtype: str) -> str:
+def label(dtype: str) -> str:
     """`dtype` as a part of a folder name."""
     return (
         dtype.replace("?", "bool")
@@ -245,15 +245,15 @@ def _label(dtype: str) -> str:
 
 def _bytes() -> Iterator[Case]:
     for dtype in FIXED:
-        yield Case(f"bytes-{_label(dtype)}", dtype)
+        yield Case(f"bytes-{label(dtype)}", dtype)
     for dtype in ("i2", "u4", "i8", "f2", "f8", "c8", "c16", "M8[ns]"):
-        yield Case(f"bytes-big-endian-{_label(dtype)}", dtype, serializer=BIG)
+        yield Case(f"bytes-big-endian-{label(dtype)}", dtype, serializer=BIG)
 
 
 def _temporal_xor() -> Iterator[Case]:
     grid: dict[str, Any] = {"shape": (7, 3), "chunks": (4, 3)}
     for dtype in FIXED:
-        yield Case(f"temporal-xor-{_label(dtype)}", dtype, **grid, filters=(XOR,))
+        yield Case(f"temporal-xor-{label(dtype)}", dtype, **grid, filters=(XOR,))
     cube: dict[str, Any] = {"shape": (5, 4, 3), "chunks": (3, 2, 2), "shards": (6, 4, 4)}
     for axis in (0, 1, 2, -1, -3):
         xor = codec("temporal_xor", axis=axis)
@@ -284,7 +284,7 @@ def _delta() -> Iterator[Case]:
     wide = nc("delta", dtype="<i2", astype="<i8")
     yield Case("delta-i2-as-i8", "i2", filters=(wide,), values="walk")
     for dtype in ("M8[ns]", "m8[s]"):
-        yield Case(f"delta-view-{_label(dtype)}", dtype, filters=(nc("delta", dtype="<i8"),))
+        yield Case(f"delta-view-{label(dtype)}", dtype, filters=(nc("delta", dtype="<i8"),))
     yield Case("delta-view-u4-as-i4", "u4", filters=(nc("delta", dtype="<i4"),))
     narrow = nc("delta", dtype="<i8", astype="<i4")
     yield Case("delta-view-M8-narrow", "M8[s]", filters=(narrow,), values="walk")
@@ -317,7 +317,7 @@ def _astype() -> Iterator[Case]:
         # Widening keeps every value, but a cast quietens signalling NaNs.
         exact = dtype not in FLOATS
         cast = nc("astype", encode_dtype=f"<{stored}", decode_dtype=np.dtype(dtype).str)
-        name = f"astype-{_label(dtype)}-{stored}"
+        name = f"astype-{label(dtype)}-{stored}"
         # zarr-python 3.1.6 drops `endian` where the array's own type has one byte, and fails.
         writers = ("3.4.2",) if stored == "f4" else ("3.1.6", "3.4.2")
         options: dict[str, Any] = {"serializer": little, "lossless": exact, "writers": writers}
@@ -349,7 +349,7 @@ def _shuffle() -> Iterator[Case]:
         shape = (15,) if size == 12 else (13,)
         chunks = (6,) if size == 12 else (8,)
         shuffle = (nc("shuffle", elementsize=size),)
-        yield Case(f"shuffle-{size}-{_label(dtype)}", dtype, shape, chunks, compressors=shuffle)
+        yield Case(f"shuffle-{size}-{label(dtype)}", dtype, shape, chunks, compressors=shuffle)
     for dtype in ("u1", "f4", "f8"):
         yield Case(f"shuffle-omitted-{dtype}", dtype, compressors=(nc("shuffle"),))
     # zarr-python 3.1.6 stores the element size of the array's type, later ones of the stored type.
@@ -368,7 +368,7 @@ def _shuffle() -> Iterator[Case]:
 def _lz4() -> Iterator[Case]:
     lz4 = (nc("lz4", acceleration=1),)
     for dtype in ("u1", "i4", "f8", "M8[ns]"):
-        yield Case(f"lz4-{_label(dtype)}", dtype, compressors=lz4)
+        yield Case(f"lz4-{label(dtype)}", dtype, compressors=lz4)
     yield Case("lz4-compressible", "i4", (300,), (256,), values="small", compressors=lz4)
     yield Case("lz4-acceleration-omitted", "i4", compressors=(nc("lz4"),), values="walk")
     yield Case("lz4-acceleration-7", "i4", compressors=(nc("lz4", acceleration=7),), values="walk")
@@ -378,7 +378,7 @@ def _lz4() -> Iterator[Case]:
 
 def _zstd() -> Iterator[Case]:
     for dtype in ("u1", "f4", "c16", "?"):
-        yield Case(f"zstd-{_label(dtype)}", dtype, compressors=(ZSTD,))
+        yield Case(f"zstd-{label(dtype)}", dtype, compressors=(ZSTD,))
     for level in (-5, 0, 1, 19):
         zstd = (codec("zstd", level=level, checksum=False),)
         yield Case(f"zstd-level{level}", "i4", (300,), (256,), values="walk", compressors=zstd)
@@ -532,7 +532,7 @@ def _edges() -> Iterator[Case]:
         ),
     ]
     for i, (dtype, fill) in enumerate(fills):
-        name = f"fill-{i:02}-{_label(dtype)}"
+        name = f"fill-{i:02}-{label(dtype)}"
         yield Case(name, dtype, (9,), (4,), fill_value=fill, written=np.s_[:3], filters=(XOR,))
     delta = (nc("delta", dtype="<i4"),)
     yield Case("fill-delta", "i4", (9,), (4,), fill_value=-3, written=np.s_[:3], filters=delta)
@@ -595,7 +595,7 @@ def _text() -> Iterator[Case]:
 def _v2() -> Iterator[Case]:
     v2: dict[str, Any] = {"zarr_format": 2}
     for dtype in (*FIXED, ">i2", ">u8", ">f4", ">c16", ">M8[us]"):
-        yield Case(f"v2-{_label(dtype)}", dtype, **v2)
+        yield Case(f"v2-{label(dtype)}", dtype, **v2)
     one: dict[str, Any] = {"shape": (19,), "chunks": (8,), **v2}
     codecs: list[tuple[str, str, Codec]] = [
         ("zstd", "f4", {"id": "zstd", "level": 3}),
@@ -656,7 +656,7 @@ def _v2() -> Iterator[Case]:
         fortran: dict[str, Any] = {"shape": (5, 4), "chunks": (3, 3), "order": "F", **v2}
         yield Case(f"v2-order-f-{name}", dtype, **fortran, filters=(only,))
     for dtype in ("<U3", ">U3", "S3"):
-        yield Case(f"v2-fixed-{_label(dtype)}", dtype, (5,), (3,), **v2)
+        yield Case(f"v2-fixed-{label(dtype)}", dtype, (5,), (3,), **v2)
     yield Case("v2-separator-slash", "f4", (5, 4), (3, 3), separator="/", **v2)
     yield Case("v2-missing", "i4", (9,), (4,), written=np.s_[:3], fill_value=42, **v2)
     yield Case("v2-fill-nan", "f4", (9,), (4,), written=np.s_[:3], fill_value=float("nan"), **v2)
@@ -836,7 +836,7 @@ def _rounding() -> Iterator[Case]:
         ("M8[s]", "walk", {"offset": 50, "scale": 1, "dtype": "<i8", "astype": "<i2"}),
     ):
         kinds = [type(parameters[number]).__name__ for number in ("offset", "scale")]
-        name = "-".join([_label(dtype), *kinds, str(parameters.get("astype", "same")).strip("<")])
+        name = "-".join([label(dtype), *kinds, str(parameters.get("astype", "same")).strip("<")])
         yield Case(
             f"numcodecs-fixedscaleoffset-{name}",
             dtype,
@@ -976,4 +976,4 @@ def more_cases() -> Iterator[Case]:
             if "serializer" in codecs and np.dtype(dtype).itemsize == 1:
                 continue
             for layout, options in layouts.items():
-                yield Case(f"more-{chain}-{_label(dtype)}-{layout}", dtype, **options, **codecs)
+                yield Case(f"more-{chain}-{label(dtype)}-{layout}", dtype, **options, **codecs)

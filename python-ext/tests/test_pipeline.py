@@ -138,6 +138,32 @@ def test_the_fill_value_and_missing_chunks(tmp_path: Path, strict: None) -> None
         assert np.signbit(array[9]) == np.signbit(-fill if fill == 0 else 7)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "fill"),
+    [
+        ("f4", "0x7fc12345"),
+        ("f8", "0xfff8000000012345"),
+        ("c8", ["0x7fc12345", "-Infinity"]),
+        ("c16", [1.5, "0x7ff8000000012345"]),
+    ],
+)
+def test_missing_chunks_have_the_very_nan_of_the_metadata(
+    tmp_path: Path, strict: None, dtype: str, fill: Any
+) -> None:
+    zarr.create_array(tmp_path, shape=(10,), chunks=(4,), dtype=dtype, fill_value=np.nan)
+    document = json.loads((tmp_path / "zarr.json").read_text())
+    (tmp_path / "zarr.json").write_text(json.dumps(document | {"fill_value": fill}))
+    array = zarr.open_array(tmp_path, mode="r+")
+    array[:2] = 1
+    expected = tempozarr.open_array(tmp_path)[...]
+    with zarr.config.set({"codec_pipeline.path": DEFAULT_PIPELINE}):
+        theirs = zarr.open_array(tmp_path, mode="r")[...]
+    for values in (array[...], theirs):
+        assert np.asarray(values).tobytes() == expected.tobytes()
+    (nan,) = (part for part in np.ravel([fill]) if part.startswith("0x"))
+    assert bytes.fromhex(nan[2:])[::-1] in expected[-1:].tobytes()
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_config_order_and_write_empty_chunks(
     tmp_path: Path, strict: None, zarr_format: Any

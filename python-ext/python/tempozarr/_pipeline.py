@@ -264,12 +264,22 @@ class CodecPipeline(BatchedCodecPipeline):
             }
         return metadata | {
             "zarr_format": 3,
+            "fill_value": _exact(fill, metadata["fill_value"]),
             "node_type": "array",
             "data_type": dtype,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": spec.shape}},
             "chunk_key_encoding": {"name": "default"},
             "codecs": [_trusted(c, c.to_dict()) for c in self],
         }
+
+
+def _exact(fill: Any, spelled: Any) -> Any:
+    """`spelled`, a fill value in Zarr V3 metadata, with the bits of each NaN, not just "NaN"."""
+    if isinstance(fill, np.complexfloating):
+        return [_exact(*part) for part in zip((fill.real, fill.imag), spelled, strict=True)]
+    if isinstance(fill, np.floating) and np.isnan(fill):
+        return f"0x{np.asarray(fill, fill.dtype.newbyteorder('>')).tobytes().hex()}"
+    return spelled
 
 
 # zarr-python finds the class by this name, in its configuration and in pickles.

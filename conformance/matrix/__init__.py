@@ -1,0 +1,1 @@
+"""The matrix: every reader reads what every writer wrote. See `conformance/README.md`."""
