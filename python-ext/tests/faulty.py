@@ -45,20 +45,22 @@ class Faulty:
         self._random = random.Random(self.seed)
         self.closing = threading.Event()
 
-    def begin(self, method: str, path: str) -> str | None:
-        """Count a request; the fault that it gets, if any."""
+    @contextlib.contextmanager
+    def counted(self, method: str, path: str) -> Iterator[str | None]:
+        """Count a request until it is answered; the fault that it gets, if any."""
         with self._lock:
             self._flying += 1
             self.most = max(self.most, self._flying)
             self.gets[path] += method == "GET"
-            if method != "GET" or self._random.random() >= self.rate:
-                return None
-            self.injected += 1
-            return self._random.choice(self.faults)
-
-    def end(self) -> None:
-        with self._lock:
-            self._flying -= 1
+            fault = None
+            if method == "GET" and self._random.random() < self.rate:
+                self.injected += 1
+                fault = self._random.choice(self.faults)
+        try:
+            yield fault
+        finally:
+            with self._lock:
+                self._flying -= 1
 
     def forget(self) -> None:
         """Count from zero."""
@@ -75,28 +77,27 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         faulty = self.faulty
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        fault = faulty.begin(self.command, unquote(self.path.partition("?")[0]))
-        try:
+        with faulty.counted(self.command, unquote(self.path.partition("?")[0])) as fault:
             faulty.closing.wait(faulty.latency)
             if fault == "stall":
                 faulty.closing.wait(faulty.stall)
             if fault in {"drop", "stall"}:
                 self.close_connection = True
                 return
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            response = faulty.answer(self.command, self.path, headers, body)
+        # Once the client has all of it, it may ask for more: the request is counted no longer.
+        try:
             if fault in {"500", "503"}:
                 self._send(int(fault), {"content-length": "0"}, b"")
                 return
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            status, headers, content = faulty.answer(self.command, self.path, headers, body)
+            status, headers, content = response
             if fault == "truncate" and content:
                 self.close_connection = True
-                self._send(status, headers, content[: len(content) // 2])
-                return
+                content = content[: len(content) // 2]
             self._send(status, headers, content)
         except OSError:
             self.close_connection = True  # the client did not wait
-        finally:
-            faulty.end()
 
     do_HEAD = do_PUT = do_PROPFIND = do_GET  # noqa: N815
 

@@ -311,7 +311,7 @@ def test_a_corrupt_index_is_an_error(data: Path, tmp_path: Path) -> None:
         with pytest.raises(tempozarr.CodecError, match=f"{web.url}/x/c/0/0"):
             tempozarr.open_array(f"{web.url}/x")[3]
         shard.write_bytes(b"short")
-        with pytest.raises(tempozarr.CodecError, match="expected a shard index of"):
+        with pytest.raises(tempozarr.CodecError, match="too short to hold its index"):
             tempozarr.open_array(f"{web.url}/x")[3]
 
 
