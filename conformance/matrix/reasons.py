@@ -22,10 +22,10 @@ FILE = Path(__file__).with_name("reasons.toml")
 class Reason:
     """Explains cells of one verdict.
 
-    `who` are the participants that it is about: readers, and writers of what they cannot write, unless
-    `does` is only one of `read` and `write`. `writer` and `cases` narrow it down; all three are
-    patterns with `*`. `said` is a regular expression for the detail. `known` is where in `docs/` a
-    limit of ours, or of what we are given, is listed: without it, ours have no excuse.
+    `who` are the participants that it is about: readers, and writers of what they cannot write,
+    unless `does` is only one of `read` and `write`. `writer` and `cases` narrow it down; all three
+    are patterns with `*`. `said` is a regular expression for the detail. `known` is where in docs/
+    a limit of ours, or of what we get, is listed: without it, ours have no excuse.
     """
 
     verdict: str
