@@ -283,7 +283,8 @@ def _ours() -> Iterator[Family]:
     yield Family("astype-half", FINITE, half, "half", lossless=False)
     yield Family("astype-half-xor-zstd", FINITE, _then_xor(half), "small", edges=DIMENSIONS)
     types = ("i4", "i8", "u4", "f4", "f8")
-    yield Family("astype-narrow", types, _astype("<i2"), "small", fills=SMALL_FILLS)
+    narrow = _astype("<i2")
+    yield Family("astype-narrow", types, narrow, "small", lossless=False, fills=SMALL_FILLS)
     yield Family("lz4", SOME, fixed(lz4))
 
 

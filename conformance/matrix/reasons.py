@@ -22,26 +22,27 @@ FILE = Path(__file__).with_name("reasons.toml")
 class Reason:
     """Explains cells of one verdict.
 
-    `who` are the participants that it is about: readers, or for `does = "write"` writers; `writer`
-    and `cases` narrow it down, all three with `*`. `said` is a regular expression for the detail.
-    `known` is where our own fault or limit is listed, for the sections of ours.
+    `who` are the participants that it is about: readers, and writers of what they cannot write,
+    unless `does` is only one of `read` and `write`. `writer` and `cases` narrow it down; all three
+    are patterns with `*`. `said` is a regular expression for the detail. `known` is where in docs/
+    a limit of ours, or of what we get, is listed: without it, ours have no excuse.
     """
 
     verdict: str
     who: tuple[str, ...]
     why: str
     said: str = ""
-    does: str = "read"
+    does: str = ""
     writer: tuple[str, ...] = ("*",)
     cases: tuple[str, ...] = ("*",)
     known: str = ""
 
     def explains(self, cell: Cell) -> bool:
         """Whether this is why `cell` is as it is."""
-        who = cell.reader if self.does == "read" else cell.writer
+        who = cell.reader or cell.writer
         return (
             self.verdict == cell.verdict
-            and (self.does == "read") == bool(cell.reader)
+            and self.does in {"", "read" if cell.reader else "write"}
             and any(fnmatchcase(who, name) for name in self.who)
             and any(fnmatchcase(cell.writer, name) for name in self.writer)
             and any(fnmatchcase(cell.case, name) for name in self.cases)

@@ -182,7 +182,7 @@ def _reasons(participants: Sequence[Participant], judged: Judged) -> Iterator[st
         rows = []
         for key in sorted(mine, key=lambda key: (*_rank(key[0]), -judged.explained[key])):
             reason, cell = key[0], judged.examples[key]
-            what = {"cannot": f"cannot {reason.does}", "different": "reads something else"}
+            what = {"cannot": f"cannot {reason.does}".strip(), "different": "reads something else"}
             rows.append(
                 (
                     judged.explained[key],

@@ -55,6 +55,7 @@ async function read({ read: folder, into }) {
   let chunk = await zarr.get(array);
   if (array.shape.length === 0) {
     // Of no dimensions, it is the value alone.
+    if (!(array.dtype in TYPED)) throw new TypeError(`adapter: no scalars of ${array.dtype}`);
     chunk = { data: new TYPED[array.dtype]([chunk]), shape: [], stride: [] };
   }
   const text = /^v2:([US])(\d+)$/.exec(array.dtype);

@@ -22,8 +22,8 @@ pub fn serve(versions: &Value, read: Read) -> Result<()> {
     writeln!(answers, "{}", json!({ "versions": versions }))?;
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line?)?;
-        let answer = answer(&request, read)
-            .unwrap_or_else(|error| json!({"error": chain(error.as_ref())}));
+        let answer =
+            answer(&request, read).unwrap_or_else(|error| json!({"error": chain(error.as_ref())}));
         writeln!(answers, "{answer}")?;
         answers.flush()?;
     }
@@ -89,7 +89,10 @@ fn dtype(array: &Array<FilesystemStore>) -> Result<String> {
     let name = data_type["name"].as_str().or(data_type.as_str());
     let name = name.ok_or("expected the name of a data type")?;
     let unit = data_type["configuration"]["unit"].as_str().unwrap_or("?");
-    let size = array.data_type().fixed_size().ok_or("expected a fixed size")?;
+    let size = array
+        .data_type()
+        .fixed_size()
+        .ok_or("expected a fixed size")?;
     let kind = match name {
         "numpy.datetime64" => return Ok(format!("<M8[{unit}]")),
         "numpy.timedelta64" => return Ok(format!("<m8[{unit}]")),
