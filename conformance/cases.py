@@ -422,6 +422,23 @@ def _others() -> Iterator[Case]:
     for dtype in ("i2", "i4", "u8", "f2", "f4", "f8"):
         pcodec = nc("pcodec", level=8, mode_spec="auto")
         yield Case(f"numcodecs-pcodec-{dtype}", dtype, serializer=pcodec, values="walk")
+    # Codecs that decode whole chunks, behind others that change the shape or data type.
+    pcodec = nc("pcodec", level=8)
+    narrow = nc("astype", encode_dtype="<f4", decode_dtype="<f8")
+    for shards, name in ((None, ""), ((6, 4, 5), "-sharded")):
+        box: dict[str, Any] = {"shape": (7, 4, 5), "chunks": (3, 2, 5), "shards": shards}
+        small: dict[str, Any] = {"values": "small", **box}
+        # numcodecs 0.16.6 does not encode what is transposed.
+        yield Case(
+            f"transpose-pcodec{name}",
+            "i4",
+            **box,
+            filters=(order,),
+            serializer=pcodec,
+            writers=("3.4.2",),
+        )
+        yield Case(f"astype-pcodec{name}", "f8", **small, filters=(narrow,), serializer=pcodec)
+        yield Case(f"transpose-packbits{name}", "?", **box, filters=(order, nc("packbits")))
 
 
 def _pipelines() -> Iterator[Case]:

@@ -102,7 +102,7 @@ impl CodecTraits for PackBitsCodec {
         Some(Configuration::default())
     }
 
-    codec_traits!(whole);
+    codec_traits!(parts);
 }
 
 array_on_one_thread!(PackBitsCodec);

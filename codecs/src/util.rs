@@ -84,17 +84,24 @@ macro_rules! named {
 
 /// What every codec of this crate answers alike, for use inside its `CodecTraits` implementation:
 /// it decodes the `whole` of a chunk or `parts` of it, and encodes the whole.
+///
+/// Where the `whole` is decoded, a chain of zarrs keeps that for the next part. Of arrays, it takes it
+/// for one as the next codec decodes it, of another shape or data type: codecs that make arrays
+/// must not have it kept. `parts_of_whole` has the chain keep the bytes instead.
 macro_rules! codec_traits {
     (whole) => {
-        $crate::util::codec_traits!(false);
+        $crate::util::codec_traits!(false, false);
+    };
+    (parts_of_whole) => {
+        $crate::util::codec_traits!(false, true);
     };
     (parts) => {
-        $crate::util::codec_traits!(true);
+        $crate::util::codec_traits!(true, true);
     };
-    ($decodes_parts:literal) => {
+    ($reads_parts:literal, $decodes_parts:literal) => {
         fn partial_decoder_capability(&self) -> zarrs_codec::PartialDecoderCapability {
             zarrs_codec::PartialDecoderCapability {
-                partial_read: $decodes_parts,
+                partial_read: $reads_parts,
                 partial_decode: $decodes_parts,
             }
         }

@@ -183,8 +183,10 @@ impl Spec {
 
     /// Whether nothing less than a whole chunk of that shape can be decoded.
     pub fn is_one_unit(&self, shape: &[NonZeroU64]) -> bool {
+        let serializer = self.codecs.array_to_bytes_codec();
         self.granule(shape) == lengths(shape)
-            && !(self.codecs.partial_decoder_capability()).partial_decode
+            && !(self.codecs.partial_decoder_capability().partial_decode
+                && serializer.partial_decoder_capability().partial_read)
     }
 
     /// Decode what `transfers` name of `unit` into `out`.

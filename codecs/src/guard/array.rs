@@ -145,7 +145,7 @@ impl Guard {
     }
 }
 
-delegate!(Guard);
+delegate!(Guard, parts_of_whole);
 
 impl ArrayCodecTraits for Guard {
     fn recommended_concurrency(

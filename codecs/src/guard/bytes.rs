@@ -62,7 +62,7 @@ impl Guard {
     }
 }
 
-delegate!(Guard);
+delegate!(Guard, whole);
 
 impl BytesToBytesCodecTraits for Guard {
     fn into_dyn(self: Arc<Self>) -> Arc<dyn BytesToBytesCodecTraits> {

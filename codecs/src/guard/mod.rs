@@ -33,9 +33,10 @@ impl<T: CodecTraitsV3> CreateFrom<MetadataV3> for T {
     }
 }
 
-/// A guard `$guard` over `codec` that goes by its name, with the configuration that `stated` returns.
+/// A guard `$guard` over `codec` that goes by its name, with the configuration that `stated` returns,
+/// and decodes as `codec_traits` has it.
 macro_rules! delegate {
-    ($guard:ty) => {
+    ($guard:ty, $decodes:ident) => {
         impl zarrs_plugin::ExtensionName for $guard {
             fn name(
                 &self,
@@ -58,7 +59,7 @@ macro_rules! delegate {
                 self.stated(version, *options)
             }
 
-            $crate::util::codec_traits!(whole);
+            $crate::util::codec_traits!($decodes);
         }
     };
 }
