@@ -59,8 +59,8 @@ ERRORS: list[tuple[str, type[Exception], Way]] = [
      tempozarr.MetadataError, lambda s, t: tempozarr.open(write(t, "zarr.json", "zarr"))),
     ("expected a JSON object in {t}/.zgroup, got list",
      tempozarr.MetadataError, lambda s, t: tempozarr.open(write(t, ".zgroup", []))),
-    ('"no array or group \'x/y\' in {s}/inner; it has nothing"',
-     KeyError, lambda s, t: tempozarr.open_group(inner(s))["x/y"]),
+    ('"no array or group \'x/y\' in {t}/inner; it has nothing"',
+     KeyError, lambda s, t: tempozarr.open_group(inner(t))["x/y"]),
     ('"expected the name of an array or group, such as \'a\' or \'a/b\', got \'../a\'"',
      KeyError, lambda s, t: tempozarr.open_group(s)["../a"]),
     ("fill_value 'x' of {t} is no int64: invalid literal for int() with base 10: 'x'",
@@ -111,10 +111,9 @@ ERRORS: list[tuple[str, type[Exception], Way]] = [
 ]  # fmt: skip
 
 
-def inner(stores: Path) -> Path:
-    if not (stores / "inner").exists():
-        zarr.open_group(stores).create_group("inner")
-    return stores / "inner"
+def inner(folder: Path) -> Path:
+    zarr.create_group(folder).create_group("inner")
+    return folder / "inner"
 
 
 def fill_value(array: tempozarr.Array, value: Any, folder: Path) -> Any:
