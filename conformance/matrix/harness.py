@@ -255,8 +255,8 @@ def _request(case: Case, folder: Path) -> dict[str, Any]:
     shutil.rmtree(template)
     values = folder / f"{case.name}.bin"
     written = region(case)
-    part = source(case)[tuple(slice(*ends) for ends in written)]
     dtype = np.dtype(case.dtype)
+    part = np.asarray(source(case)[tuple(slice(*ends) for ends in written)], dtype)
     values.write_bytes(part.astype(dtype.newbyteorder("<")).tobytes())
     return {
         "case": case.name,

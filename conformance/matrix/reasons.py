@@ -56,6 +56,7 @@ class Judged:
 
     explained: Counter[tuple[Reason, str]] = field(default_factory=Counter)
     examples: dict[tuple[Reason, str], Cell] = field(default_factory=dict)
+    of: dict[Cell, Reason] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
 
@@ -99,6 +100,7 @@ def judge(result: Result, ours: set[str]) -> Judged:
                 f"{cell.detail}"
             )
             continue
+        judged.of[cell] = reason
         judged.explained[reason, who] += 1
         # Of all that was said the shortest, whichever comes first.
         key = (reason, who)

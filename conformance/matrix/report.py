@@ -63,7 +63,7 @@ def document(
     )
     sections = (
         [head.rstrip()],
-        _bars(participants, result, table),
+        _bars(participants, result, table, judged),
         _by_writer(participants, result),
         _by_family(participants, result),
         _reasons(participants, judged),
@@ -80,12 +80,12 @@ def _rows(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str
 
 
 def _bars(
-    participants: Sequence[Participant], result: Result, table: Sequence[Case]
+    participants: Sequence[Participant], result: Result, table: Sequence[Case], judged: Judged
 ) -> Iterator[str]:
     """What this project promises, counted."""
     yield "## What is promised"
     yield ""
-    verdicts = {(cell.writer, cell.case, cell.reader): cell.verdict for cell in result.cells}
+    cells = {(cell.writer, cell.case, cell.reader): cell for cell in result.cells}
     stores = {(cell.writer, cell.case) for cell in result.cells}
     xor = {case.name for case in table if case.uses_temporal_xor}
     ours = [p for p in participants if p.ours]
@@ -93,20 +93,22 @@ def _bars(
     plain = [name for name in zarr_python if "+" not in name]
     codec = [name for name in zarr_python if name.endswith("+ codec")]
 
-    def row(what: str, reader: str, chosen: set[tuple[str, str]]) -> tuple[str, str, str]:
-        equal = sum(verdicts[*store, reader] == "equal" for store in chosen)
-        return what, reader, f"{equal} of {len(chosen)}"
+    def row(what: str, reader: str, chosen: set[tuple[str, str]]) -> tuple[str, ...]:
+        rest = [cell for store in chosen if (cell := cells[*store, reader]).verdict != "equal"]
+        counts = Counter(judged.of[cell].why for cell in rest)
+        whys = "; ".join(f"{count}: {why}" for why, count in sorted(counts.items()))
+        return what, reader, f"{len(chosen) - len(rest)} of {len(chosen)}", whys
 
     rows = []
     for name in plain:
-        sound = {s for s in stores if s[0] == name and verdicts[*s, name] == "equal"}
+        sound = {s for s in stores if s[0] == name and cells[*s, name].verdict == "equal"}
         rows += [row(f"what {name} writes and reads back", p.name, sound) for p in ours]
     for name in (p.name for p in ours if p.writes):
         written = {s for s in stores if s[0] == name}
         common = {s for s in written if s[1] not in xor}
         rows += [row(f"what {name} writes, but for `temporal_xor`", p, common) for p in plain]
         rows += [row(f"what {name} writes", p, written) for p in codec]
-    yield from _rows(("stores", "reader", "equal"), rows)
+    yield from _rows(("stores", "reader", "equal", "the rest"), rows)
 
 
 def _by_writer(participants: Sequence[Participant], result: Result) -> Iterator[str]:
@@ -207,11 +209,8 @@ def _quoted(cell: Cell) -> str:
 def _versions(participants: Sequence[Participant], result: Result) -> Iterator[str]:
     yield "## Versions"
     yield ""
-    rows = [
-        (
-            p.name,
-            ", ".join(f"{name} {version}" for name, version in result.versions[p.name].items()),
-        )
-        for p in participants
-    ]
-    yield from _rows(("", "versions"), rows)
+    same: dict[str, list[str]] = {}
+    for p in participants:
+        versions = ", ".join(f"{name} {text}" for name, text in result.versions[p.name].items())
+        same.setdefault(versions, []).append(p.name)
+    yield from _rows(("", "versions"), ((", ".join(names), text) for text, names in same.items()))

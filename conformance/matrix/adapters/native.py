@@ -10,7 +10,7 @@ sys.path[:0] = [str(folder) for folder in Path(__file__).parents[:3]]
 
 import tempozarr  # noqa: E402
 
-from matrix.adapters.serve import serve  # noqa: E402
+from matrix.adapters.serve import serve, whole  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def read(store: str) -> np.ndarray:
     """The whole array."""
-    return tempozarr.open_array(store)[...]
+    return whole(tempozarr.open_array(store))
 
 
 serve({"tempozarr": tempozarr.__version__}, read)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     Write = Callable[[dict[str, Any]], None]
 
 
+def whole(array: Any) -> np.ndarray:
+    """All of `array`; without dimensions it is a scalar, which may know less of its data type."""
+    found = array[...]
+    return found if isinstance(found, np.ndarray) else np.asarray(found, array.dtype)
+
+
 def values(request: dict[str, Any], dtype: np.dtype) -> np.ndarray:
     """What a request wants written."""
     shape = [end - start for start, end in request["region"]]

@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import zarr  # noqa: E402
 
 from cases import apply_edit, create, source  # noqa: E402
-from matrix.adapters.serve import serve  # noqa: E402
+from matrix.adapters.serve import serve, whole  # noqa: E402
 from matrix.families import cases  # noqa: E402
 
 CASES = {case.name: case for case in cases(SEED)}
@@ -33,7 +33,7 @@ CASES = {case.name: case for case in cases(SEED)}
 
 def read(store: str) -> np.ndarray:
     """The whole array."""
-    return zarr.open_array(store, mode="r")[...]
+    return whole(zarr.open_array(store, mode="r"))
 
 
 def write(request: dict[str, Any]) -> None:
