@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from tempozarr.codecs import TemporalXOR
 # How long an example takes is the machine's business.
 settings.register_profile("tempozarr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tempozarr")
+
+# A shell that starts the tests in the background has them, and all that they start, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEFAULT_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
