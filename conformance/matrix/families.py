@@ -19,7 +19,7 @@ from cases import BIG, FIXED, FLOATS, INTS, XOR, ZSTD, Case, Codec, codec, label
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-SEED = 20261125
+SEED = 7  # of `docs/conformance.md`
 
 LAYOUTS = ("chunks", "sharded", "index-first", "nested")
 FILLS = ("zero", "value", "nan", "infinity", "payload")

@@ -199,10 +199,12 @@ class Value:
             return f"{len(found)} elements instead of {len(expected)}"
         rows = (np.frombuffer(v.data, np.uint8).reshape(len(expected), -1) for v in (self, other))
         first, *rest = np.flatnonzero(np.not_equal(*rows).any(axis=1))
-        bits = " (other bits)" if str(found[first]) == str(expected[first]) else ""
+        with np.errstate(invalid="ignore"):  # numpy makes text of a signalling NaN by a cast
+            got, want = str(found[first]), str(expected[first])
+        bits = " (other bits)" if got == want else ""
         return (
             f"{1 + len(rest)} of {len(expected)} elements; the first at {first}: "
-            f"{found[first]}{bits} instead of {expected[first]}"
+            f"{got}{bits} instead of {want}"
         )
 
 

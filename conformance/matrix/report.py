@@ -180,7 +180,6 @@ def _reasons(participants: Sequence[Participant], judged: Judged) -> Iterator[st
             continue
         yield ""
         yield f"### {participant.name}"
-        yield ""
         rows = []
         for key in sorted(mine, key=lambda key: (*_rank(key[0]), -judged.explained[key])):
             reason, cell = key[0], judged.examples[key]
