@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from tempozarr._by_path import ByPath
 from tempozarr._plan import ArrayPlan, plan, sharded
 from tempozarr._text import aligned, counted, in_bytes
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -300,7 +301,7 @@ class ArrayAdvice:
 
 
 @dataclass(frozen=True)
-class Advice(Mapping[str, ArrayAdvice]):
+class Advice(ByPath[ArrayAdvice]):
     """Advice for the arrays of a source, by path; `print(advice)` shows it.
 
     The only array of a source that is one has the path "".
@@ -319,15 +320,6 @@ class Advice(Mapping[str, ArrayAdvice]):
     skipped: Mapping[str, str]
     seconds: float = field(compare=False)
     _group: GroupSchema | None = field(default=None, repr=False)
-
-    def __getitem__(self, path: str) -> ArrayAdvice:
-        return self.arrays[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
 
     @property
     def table(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ from tempozarr._config import size_pool
 from tempozarr._copy import _stored
 from tempozarr._errors import MetadataError
 from tempozarr._jobs import Job, naming, pair
-from tempozarr._plan import _ceil, _floor, _samples, chunked, sharded
+from tempozarr._plan import _ceil, _floor, _samples, check_access, chunked, sharded
 from tempozarr._progress import Reporter
 from tempozarr._sources import AT_ONCE, blocks, find, place_of, read_rows, stored_document
 from tempozarr._trial import Sample, Trial, Windows
@@ -195,13 +195,7 @@ def advise(
 def _check(
     access: str, window: int | None, max_error: float | None, sample_bytes: int, seconds: float
 ) -> None:
-    if access not in {"scan", "windows"}:
-        raise ValueError(f"access: expected 'scan' or 'windows', got {access!r}")
-    if (access == "windows") != (window is not None) or (window is not None and window < 1):
-        raise ValueError(
-            "window: expected the rows of a window with access='windows', and None without, "
-            f"got {window!r} with {access!r}"
-        )
+    check_access(access, window)
     if max_error is not None and not 0 <= max_error < math.inf:
         raise ValueError(
             f"max_error: expected a number of 0 or more, or None for no error, got {max_error}"

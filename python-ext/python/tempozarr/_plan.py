@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from tempozarr import _chains, _core
+from tempozarr._by_path import ByPath
 from tempozarr._errors import CodecError
 from tempozarr._text import aligned, counted, in_bytes
 from tempozarr.schema import ArraySchema, GroupSchema
@@ -81,7 +82,7 @@ class ArrayPlan:
 
 
 @dataclass(frozen=True)
-class Plan(Mapping[str, ArrayPlan]):
+class Plan(ByPath[ArrayPlan]):
     """Layout of the arrays of a schema, by path; `print(plan)` explains it.
 
     The only array of an `ArraySchema` has the path "".
@@ -90,15 +91,6 @@ class Plan(Mapping[str, ArrayPlan]):
     arrays: Mapping[str, ArrayPlan]
     rows: int | None
     window: int | None
-
-    def __getitem__(self, path: str) -> ArrayPlan:
-        return self.arrays[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
 
     def __str__(self) -> str:
         length = "an unknown number of rows" if self.rows is None else counted(self.rows, "row")
@@ -315,9 +307,8 @@ class _Planner:
         return rows, f"{count} of {in_bytes(rows * stored)}"
 
 
-def _check(rows: int | None, access: str, window: int | None, shard_bytes: int) -> None:
-    if rows is not None and rows < 0:
-        raise ValueError(f"rows: expected a number of rows, or None if unknown, got {rows}")
+def check_access(access: str, window: int | None) -> None:
+    """Refuse an access that is none, or a window that does not go with it."""
     if access not in {"scan", "windows"}:
         raise ValueError(f"access: expected 'scan' or 'windows', got {access!r}")
     if (access == "windows") != (window is not None) or (window is not None and window < 1):
@@ -325,6 +316,12 @@ def _check(rows: int | None, access: str, window: int | None, shard_bytes: int) 
             "window: expected the rows of a window with access='windows', and None without, "
             f"got {window!r} with {access!r}"
         )
+
+
+def _check(rows: int | None, access: str, window: int | None, shard_bytes: int) -> None:
+    if rows is not None and rows < 0:
+        raise ValueError(f"rows: expected a number of rows, or None if unknown, got {rows}")
+    check_access(access, window)
     if shard_bytes < 1:
         raise ValueError(
             f"shard_bytes: expected a positive number, got {shard_bytes}; "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tempozarr._by_path import ByPath
 from tempozarr._text import aligned, in_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class ArrayReport:
 
 
 @dataclass(frozen=True)
-class CopyReport(Mapping[str, ArrayReport]):
+class CopyReport(ByPath[ArrayReport]):
     """What became of the arrays of a copied store, by path; `print(report)` is a table.
 
     A store that is one array has the path "".
@@ -52,15 +56,6 @@ class CopyReport(Mapping[str, ArrayReport]):
 
     arrays: Mapping[str, ArrayReport]
     seconds: float = field(compare=False)
-
-    def __getitem__(self, path: str) -> ArrayReport:
-        return self.arrays[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
 
     @property
     def rows(self) -> int:

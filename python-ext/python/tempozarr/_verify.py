@@ -7,12 +7,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tempozarr import _core
 from tempozarr._array import Array, _json, chunking, codec_name, is_v2, sound_nodes
+from tempozarr._by_path import ByPath
 from tempozarr._chunks import Keys, Listing, list_chunks
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
@@ -21,7 +21,7 @@ from tempozarr._progress import Reporter
 from tempozarr._text import aligned, counted, in_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tempozarr._array import Source
@@ -113,7 +113,7 @@ class ArrayCheck:
 
 
 @dataclass(frozen=True)
-class VerifyReport(Mapping[str, ArrayCheck]):
+class VerifyReport(ByPath[ArrayCheck]):
     """What `tempozarr.verify` found, by the path of the array; `print(report)` tells it.
 
     Attributes
@@ -132,15 +132,6 @@ class VerifyReport(Mapping[str, ArrayCheck]):
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     seconds: float = field(compare=False)
-
-    def __getitem__(self, path: str) -> ArrayCheck:
-        return self.arrays[path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.arrays)
-
-    def __len__(self) -> int:
-        return len(self.arrays)
 
     @property
     def ok(self) -> bool:
