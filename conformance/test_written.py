@@ -71,29 +71,30 @@ def test_zarr_python_reads_what_we_write(case: Case, written: dict[str, Any]) ->
         assert written[case.name] == to_json(wanted(case))
 
 
-def test_zarr_python_reads_lz4_of_high_compression(tmp_path: Path) -> None:
-    """What a writer encodes at a level, in shards and not, is LZ4 to who knows of no level."""
+def test_zarr_python_reads_every_encoding(tmp_path: Path) -> None:
+    """What a writer encodes in another way, in shards and not, is LZ4 or zstd to everybody."""
     steps = np.random.default_rng(0).integers(-1, 2, (3000, 7)).astype("f4").cumsum(0)
-    levels = (None, *range(2, 13))
+    codecs = {level: {"name": "zstd", "configuration": {"level": level}} for level in (-1, 9, 19)}
+    encodings: dict[str, dict[str, Any]] = {
+        f"lz4 {level}": {"codecs": ["numcodecs.shuffle", "numcodecs.lz4"], "lz4_level": level}
+        for level in (None, *range(2, 13))
+    } | {
+        f"zstd{level} {fast}": {"codecs": [codec], "zstd_fast_decode": fast == "fast"}
+        for (level, codec), fast in product(codecs.items(), ("None", "fast"))
+    }
     layouts = ((500, None), (500, 1500))
-    for level, (chunk_rows, shard_rows) in product(levels, layouts):
-        schema = ArraySchema(
-            name="a",
-            dtype="float32",
-            row_shape=(7,),
-            codecs=["numcodecs.shuffle", "numcodecs.lz4"],
-            lz4_level=level,
-        )
+    for (name, settings), (chunk_rows, shard_rows) in product(encodings.items(), layouts):
+        schema = ArraySchema(name="a", dtype="float32", row_shape=(7,), **settings)
         layout = {"": (chunk_rows, shard_rows)}
-        folder = tmp_path / f"{level}-{shard_rows}"
+        folder = tmp_path / f"{name}-{shard_rows}"
         with tempozarr.Writer(folder, schema, layout=layout) as writer:
             writer.append(steps)
     read = independent(tmp_path)
-    assert len(read) == len(levels) * len(layouts)
+    assert len(read) == len(encodings) * len(layouts)
     for name, values in read.items():
         assert values == to_json(steps), name
-        fast = f"None-{name.rpartition('-')[2]}"
-        documents = [(tmp_path / store / "zarr.json").read_bytes() for store in (name, fast)]
+        usual = f"{name.split()[0]} None-{name.rpartition('-')[2]}"
+        documents = [(tmp_path / store / "zarr.json").read_bytes() for store in (name, usual)]
         assert documents[0] == documents[1], name
 
 

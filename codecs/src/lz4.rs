@@ -3,7 +3,7 @@
 //!
 //! ### Compatible implementations
 //! `numcodecs.lz4` of zarr-python: either reads what the other writes. `acceleration` tells
-//! both encoders how little to try. A [level](encode_lz4_at) of high compression is for this encoder, and in
+//! both encoders how little to try. A [level](crate::Encoding) of high compression is for this encoder, and in
 //! no metadata.
 //!
 //! Both are liblz4, through the crate `lz4`: on order books it decodes 1.3 to 2.8 times as fast as
@@ -25,17 +25,15 @@ use std::sync::Arc;
 
 use lz4::block::{CompressionMode, compress_bound, compress_to_buffer, decompress_to_buffer};
 use serde::{Deserialize, Serialize};
-use zarrs::array::codec::array_to_bytes::sharding::ShardingCodecConfigurationV1;
 use zarrs_codec::{
     ArrayBytesRaw, BytesRepresentation, BytesToBytesCodecTraits, Codec, CodecError,
     CodecMetadataOptions, CodecOptions, CodecPluginV2, CodecTraits, CodecTraitsV2, CodecTraitsV3,
 };
+use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
-use zarrs_metadata::{ArrayMetadata, Configuration};
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
-use crate::registry;
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`Lz4Codec`].
@@ -48,7 +46,7 @@ pub struct Lz4Configuration {
 }
 
 /// The levels of LZ4's high compression.
-const LEVELS: std::ops::RangeInclusive<i32> = 2..=12;
+pub(crate) const LEVELS: std::ops::RangeInclusive<i32> = 2..=12;
 
 /// The `lz4` codec.
 #[derive(Clone, Debug, Default)]
@@ -65,11 +63,7 @@ inventory::submit! {
 
 impl CodecTraitsV3 for Lz4Codec {
     fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-        let configuration = metadata.to_typed_configuration()?;
-        Ok(Codec::BytesToBytes(Arc::new(Self {
-            configuration,
-            level: None,
-        })))
+        Ok(Codec::BytesToBytes(Arc::new(Self::of(metadata)?)))
     }
 }
 
@@ -84,6 +78,13 @@ impl CodecTraitsV2 for Lz4Codec {
 }
 
 impl Lz4Codec {
+    pub(crate) fn of(metadata: &MetadataV3) -> Result<Self, PluginCreateError> {
+        Ok(Self {
+            configuration: metadata.to_typed_configuration()?,
+            level: None,
+        })
+    }
+
     /// Encode with high compression of `level` (2 to 12; others are clamped): slowly, to fewer bytes
     /// that every LZ4 decoder reads.
     #[must_use]
@@ -101,93 +102,6 @@ impl Lz4Codec {
             None => CompressionMode::FAST(self.configuration.acceleration.unwrap_or(1)),
         }
     }
-}
-
-/// The name in metadata of the codec with a level.
-pub(crate) const LEVELLED: &str = "lz4";
-
-#[derive(Serialize, Deserialize)]
-struct Levelled {
-    level: i32,
-    lz4: MetadataV3,
-}
-
-/// Create the codec that [`encode_lz4_at`] put into metadata.
-pub(crate) fn levelled(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-    let Levelled { level, lz4 } = metadata.to_typed_configuration()?;
-    let codec = Lz4Codec {
-        configuration: lz4.to_typed_configuration()?,
-        level: None,
-    };
-    Ok(Codec::BytesToBytes(Arc::new(codec.with_level(level))))
-}
-
-/// The metadata of an array with `numcodecs.lz4`, at any level of sharding, encoding with high
-/// compression of `level`, 2 to 12.
-///
-/// It is for opening the array, and never for storing: no level is in stored metadata, and every LZ4
-/// decoder reads what is encoded. [`fuse`](crate::fuse) comes after it, and
-/// [`register`](crate::register) before.
-///
-/// ```
-/// # tempozarr::register();
-/// # let metadata = serde_json::from_str(r#"{
-/// #     "zarr_format": 3, "node_type": "array", "shape": [9000], "data_type": "float32",
-/// #     "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [4096]}},
-/// #     "chunk_key_encoding": {"name": "default"}, "fill_value": 0, "codecs": [
-/// #         {"name": "bytes", "configuration": {"endian": "little"}},
-/// #         {"name": "numcodecs.lz4", "configuration": {"acceleration": 1}}]}"#).unwrap();
-/// let levelled = tempozarr::encode_lz4_at(&metadata, 9)?;
-/// let fused = tempozarr::fuse(&levelled); // open the array with this, store the first
-/// # Ok::<(), zarrs_codec::CodecError>(())
-/// ```
-///
-/// # Errors
-/// Returns a [`CodecError`] if there is no such level, or no `numcodecs.lz4` among the codecs: also if
-/// the array is one of Zarr V2.
-pub fn encode_lz4_at(metadata: &ArrayMetadata, level: i32) -> Result<ArrayMetadata, CodecError> {
-    if !LEVELS.contains(&level) {
-        return Err(CodecError::Other(error(format_args!(
-            "level {level} is out of range, expected 2 <= level <= 12"
-        ))));
-    }
-    let mut levelled = metadata.clone();
-    if let ArrayMetadata::V3(metadata) = &mut levelled
-        && let Some(codecs) = with_level(&metadata.codecs, level)
-    {
-        metadata.codecs = codecs;
-        return Ok(levelled);
-    }
-    Err(CodecError::Other(error(format_args!(
-        "level {level}: expected Zarr V3 metadata with numcodecs.lz4, got none; leave the level out"
-    ))))
-}
-
-/// The codecs with a level for those that have one, if there are any.
-fn with_level(codecs: &[MetadataV3], level: i32) -> Option<Vec<MetadataV3>> {
-    let mut levelled = codecs.to_vec();
-    let mut found = false;
-    for codec in &mut levelled {
-        if registry::is_named(codec, "numcodecs.lz4") {
-            let lz4 = codec.clone();
-            *codec = MetadataV3::new_with_configuration(
-                registry::hidden(LEVELLED),
-                configuration(&Levelled { level, lz4 }),
-            );
-            found = true;
-        } else if codec.name() == "sharding_indexed"
-            && let Ok(sharding) = codec.to_typed_configuration::<ShardingCodecConfigurationV1>()
-            && let Some(codecs) = with_level(&sharding.codecs, level)
-        {
-            let sharding = ShardingCodecConfigurationV1 { codecs, ..sharding };
-            *codec = MetadataV3::new_with_configuration(
-                codec.name().to_owned(),
-                configuration(&sharding),
-            );
-            found = true;
-        }
-    }
-    found.then_some(levelled)
 }
 
 /// Bytes of the length that precedes the block.
@@ -471,85 +385,6 @@ mod tests {
                 assert!(error.contains("expected at most 2113929216"), "{error}");
                 assert_eq!(out.capacity(), 0);
             }
-        }
-    }
-
-    fn metadata(codecs: &serde_json::Value) -> ArrayMetadata {
-        let document = serde_json::json!({
-            "zarr_format": 3, "node_type": "array", "shape": [6000, 4], "data_type": "float32",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [6000, 4]}},
-            "chunk_key_encoding": {"name": "default"}, "fill_value": 0.0, "codecs": codecs
-        });
-        serde_json::from_value(document).unwrap()
-    }
-
-    /// Store an array, opened with `metadata`; give the only file of it. On one thread: zarrs puts
-    /// subchunks in the order in which threads finish them.
-    fn stored(metadata: ArrayMetadata) -> Vec<u8> {
-        let store = Arc::new(zarrs::storage::store::MemoryStore::new());
-        let array = zarrs::array::Array::new_with_metadata(store, "/", metadata).unwrap();
-        let values: Vec<f32> = (0..24_000).map(|i| (i % 4 * 100 + i / 97) as f32).collect();
-        let options = OPTIONS().with_concurrent_target(1);
-        array.store_chunk_opt(&[0, 0], values, &options).unwrap();
-        array.retrieve_encoded_chunk(&[0, 0]).unwrap().unwrap()
-    }
-
-    #[test]
-    fn a_level_reaches_every_chain_and_no_metadata() {
-        use serde_json::json;
-        crate::register();
-        let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
-        let lz4 = json!({"name": "numcodecs.lz4", "configuration": {"acceleration": 1}});
-        let xor = json!({"name": "temporal_xor", "configuration": {"axis": 0}});
-        let plain = json!([xor, bytes, lz4]);
-        let unfused = json!([xor, bytes, lz4, {"name": "numcodecs.adler32"}]);
-        let sharded = |codecs: &serde_json::Value, rows: u64| {
-            json!([{"name": "sharding_indexed", "configuration": {
-                "chunk_shape": [rows, 4], "codecs": codecs,
-                "index_codecs": [bytes, {"name": "crc32c"}]}}])
-        };
-        let nested = sharded(&sharded(&plain, 1000), 3000);
-        for codecs in [plain.clone(), unfused, sharded(&plain, 1000), nested] {
-            let metadata = metadata(&codecs);
-            let levelled = encode_lz4_at(&metadata, 9).unwrap();
-            assert_eq!(
-                crate::explain(&levelled).to_string(),
-                crate::explain(&metadata).to_string()
-            );
-            let codec_by_codec = stored(levelled.clone());
-            assert_eq!(stored(crate::fuse(&levelled)), codec_by_codec);
-            assert!(codec_by_codec.len() < stored(metadata.clone()).len());
-            // What a chain says that it is, is what was stored.
-            let chain = |metadata: ArrayMetadata| {
-                let array = zarrs::array::Array::new_with_metadata(Arc::new(()), "/", metadata);
-                let chain = array.unwrap().codecs();
-                serde_json::to_value(chain.create_metadatas(&CodecMetadataOptions::default()))
-            };
-            assert_eq!(chain(levelled).unwrap(), chain(metadata).unwrap());
-        }
-    }
-
-    #[test]
-    fn a_level_needs_lz4_to_be_in_zarr_v3_metadata() {
-        crate::register();
-        let bytes = serde_json::json!([{"name": "bytes", "configuration": {"endian": "little"}}]);
-        let v2 = serde_json::json!({
-            "zarr_format": 2, "shape": [4], "chunks": [4], "dtype": "<f4", "compressor": {"id": "lz4"},
-            "fill_value": 0, "order": "C", "filters": null
-        });
-        let levels = [
-            (metadata(&bytes), 9, "with numcodecs.lz4, got none"),
-            (
-                serde_json::from_value(v2).unwrap(),
-                9,
-                "with numcodecs.lz4, got none",
-            ),
-            (metadata(&bytes), 1, "expected 2 <= level <= 12"),
-            (metadata(&bytes), 13, "expected 2 <= level <= 12"),
-        ];
-        for (metadata, level, message) in levels {
-            let error = encode_lz4_at(&metadata, level).unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
         }
     }
 

@@ -13,12 +13,13 @@ use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, PluginUnsupportedError};
 
+use crate::encoding;
 use crate::fused::{self, FusedCodec};
 use crate::guard::{array, bytes, sharding};
 use crate::{
     AsTypeCodec, BitRoundCodec, BloscCodec, CastValueCodec, DeltaCodec, FixedScaleOffsetCodec,
     Lz4Codec, LzmaCodec, PackBitsCodec, QuantizeCodec, ScaleOffsetCodec, ShuffleCodec,
-    TemporalXorCodec, ZstdCodec, checksums, lz4, streams,
+    TemporalXorCodec, ZstdCodec, checksums, streams,
 };
 
 type Create<Metadata> = fn(&Metadata) -> Result<Codec, PluginCreateError>;
@@ -76,7 +77,7 @@ const GUARDED: &[(&str, Create<MetadataV3>)] = &[
 /// Codecs that this crate puts into metadata in memory, by what [`hidden`] makes a name of.
 const HIDDEN: &[(&str, Create<MetadataV3>)] = &[
     (fused::NAME, <FusedCodec as CodecTraitsV3>::create),
-    (lz4::LEVELLED, lz4::levelled),
+    (encoding::NAME, encoding::create),
 ];
 
 /// The codecs of this crate, and guarded ones of zarrs, by Zarr V2 id.
@@ -224,9 +225,10 @@ mod tests {
     #[test]
     fn hidden_codecs_are_unknown_by_any_name_that_can_be_stored() {
         register();
-        let lz4 = serde_json::json!({"level": 9, "lz4": {"name": "numcodecs.lz4"}});
+        let lz4 = serde_json::json!({"encoding": {"lz4_level": 9, "zstd_fast_decode": false},
+            "codec": {"name": "numcodecs.lz4"}});
         let codecs = serde_json::json!({"codecs": [{"name": "bytes"}]});
-        for (name, configuration) in [(lz4::LEVELLED, lz4), (fused::NAME, codecs)] {
+        for (name, configuration) in [(encoding::NAME, lz4), (fused::NAME, codecs)] {
             let metadata = |name: &str| {
                 let document = serde_json::json!({"name": name, "configuration": configuration});
                 serde_json::from_value::<MetadataV3>(document).unwrap()

@@ -5,6 +5,8 @@
 //! `zstd`, which sizes its output by what the frame claims and makes a context per chunk: here
 //! contexts are reused and the output is bounded by what the chunk must decode to.
 //!
+//! How to encode [for fast decoding](ZstdCodec::with_fast_decode) is for this encoder, and in no metadata.
+//!
 //! ### Codec names
 //! - Zarr V3 `name`: `zstd`, `numcodecs.zstd`
 //! - Zarr V2 `id`: `zstd`
@@ -31,7 +33,9 @@ use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
-use zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+use zstd_safe::{
+    CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ParamSwitch, ResetDirective,
+};
 
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
@@ -56,8 +60,21 @@ const LEVELS: std::ops::RangeInclusive<i32> = -131_072..=22;
 #[derive(Clone, Debug)]
 pub struct ZstdCodec {
     name: Cow<'static, str>,
-    pub(crate) configuration: ZstdConfiguration,
+    configuration: ZstdConfiguration,
+    fast_decode: bool,
 }
+
+/// How to encode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    level: i32,
+    pub(crate) checksum: bool,
+    fast_decode: bool,
+}
+
+/// The shortest match for fast decoding: each one costs the decoder as much as a few dozen bytes, so
+/// that those of three to five bytes, which save next to nothing, are not worth it.
+const FAST_DECODE_MATCH: u32 = 6;
 
 thread_local! {
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
@@ -68,14 +85,14 @@ thread_local! {
 
 impl CodecTraitsV3 for ZstdCodec {
     fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
-        let name = metadata.name().to_owned();
-        Self::named(name.into(), metadata.to_typed_configuration()?)
+        Ok(Codec::BytesToBytes(Arc::new(Self::of(metadata)?)))
     }
 }
 
 impl CodecTraitsV2 for ZstdCodec {
     fn create(metadata: &MetadataV2) -> Result<Codec, PluginCreateError> {
-        Self::named("numcodecs.zstd".into(), metadata.to_typed_configuration()?)
+        let codec = Self::named("numcodecs.zstd".into(), metadata.to_typed_configuration()?)?;
+        Ok(Codec::BytesToBytes(Arc::new(codec)))
     }
 }
 
@@ -90,20 +107,26 @@ impl ExtensionName for ZstdCodec {
 }
 
 impl ZstdCodec {
+    pub(crate) fn of(metadata: &MetadataV3) -> Result<Self, PluginCreateError> {
+        let name = metadata.name().to_owned();
+        Self::named(name.into(), metadata.to_typed_configuration()?)
+    }
+
     fn named(
         name: Cow<'static, str>,
         configuration: ZstdConfiguration,
-    ) -> Result<Codec, PluginCreateError> {
+    ) -> Result<Self, PluginCreateError> {
         if !LEVELS.contains(&configuration.level) {
             return Err(PluginCreateError::Other(format!(
                 "zstd: level {} is out of range, expected -131072 <= level <= 22",
                 configuration.level,
             )));
         }
-        Ok(Codec::BytesToBytes(Arc::new(Self {
+        Ok(Self {
             name,
             configuration,
-        })))
+            fast_decode: false,
+        })
     }
 
     /// Compress at `level` (-131072 to 22; others are clamped), with a checksum per frame if
@@ -116,6 +139,26 @@ impl ZstdCodec {
                 level: level.clamp(*LEVELS.start(), *LEVELS.end()),
                 checksum: Some(checksum),
             },
+            fast_decode: false,
+        }
+    }
+
+    /// Encode such that decoding is fast: no matches of fewer than six bytes, and what matches nothing
+    /// is stored as it is instead of Huffman-coded. More bytes than at the same level without, in frames that
+    /// every zstd decoder reads.
+    #[must_use]
+    pub fn with_fast_decode(self) -> Self {
+        Self {
+            fast_decode: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            level: self.configuration.level,
+            checksum: self.configuration.checksum == Some(true),
+            fast_decode: self.fast_decode,
         }
     }
 }
@@ -164,7 +207,7 @@ pub(crate) fn decompress_prefix(frames: &[u8], out: &mut [u8]) -> bool {
 /// Returns a message if zstd does.
 pub(crate) fn compress_onto(
     plain: &[u8],
-    configuration: ZstdConfiguration,
+    settings: Settings,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
     let start = out.len();
@@ -173,10 +216,15 @@ pub(crate) fn compress_onto(
     tail.set_position(start as u64);
     COMPRESSOR
         .with_borrow_mut(|context| {
-            context.set_parameter(CParameter::CompressionLevel(configuration.level))?;
-            context.set_parameter(CParameter::ChecksumFlag(
-                configuration.checksum == Some(true),
-            ))?;
+            context.set_parameter(CParameter::CompressionLevel(settings.level))?;
+            context.set_parameter(CParameter::ChecksumFlag(settings.checksum))?;
+            let (least_match, literals) = if settings.fast_decode {
+                (FAST_DECODE_MATCH, ParamSwitch::Disable)
+            } else {
+                (0, ParamSwitch::Auto) // as the level has it
+            };
+            context.set_parameter(CParameter::MinMatch(least_match))?;
+            context.set_parameter(CParameter::LiteralCompressionMode(literals))?;
             context.compress2(&mut tail, plain)
         })
         .map(drop)
@@ -258,7 +306,7 @@ impl BytesToBytesCodecTraits for ZstdCodec {
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
         let mut out = Vec::new();
-        compress_onto(&decoded_value, self.configuration, &mut out)?;
+        compress_onto(&decoded_value, self.settings(), &mut out)?;
         Ok(out.into())
     }
 
@@ -309,6 +357,45 @@ mod tests {
                     assert_eq!(round_trip(&codec, &plain, representation), plain);
                 }
             }
+        }
+    }
+
+    /// Whether the literals of a frame's first block are stored as they are: RFC 8878, 3.1.1.
+    fn has_raw_literals(frame: &[u8]) -> bool {
+        let descriptor = frame[4];
+        let is_single_segment = descriptor >> 5 & 1 == 1;
+        let window = usize::from(!is_single_segment);
+        let content_size = match descriptor >> 6 {
+            0 => usize::from(is_single_segment),
+            flag => 1 << flag,
+        };
+        let [magic, block_header] = [4, 3];
+        frame[magic + 1 + window + content_size + block_header].trailing_zeros() >= 2
+    }
+
+    #[test]
+    fn encodes_for_fast_decoding_in_frames_like_any_other() {
+        let plain: Vec<u8> = (0..200_000_u32)
+            .flat_map(|i| [(i * i / 7 % 23) as u8, (i / 900) as u8, (i % 5) as u8])
+            .collect();
+        let options = CodecOptions::default();
+        for level in [-5, 1, 3, 6, 9, 19] {
+            let encode = |codec: &ZstdCodec| {
+                let frame = codec.encode((&plain).into(), &options).unwrap();
+                let fixed = BytesRepresentation::FixedSize(plain.len() as u64);
+                assert_eq!(
+                    *codec.decode(frame.clone(), &fixed, &options).unwrap(),
+                    *plain
+                );
+                frame.into_owned()
+            };
+            let usual = ZstdCodec::new(level, false);
+            let frame = encode(&usual);
+            let fast = encode(&usual.clone().with_fast_decode());
+            assert!(has_raw_literals(&fast), "{level}");
+            assert_eq!(has_raw_literals(&frame), level < 0, "{level}");
+            // The context is shared: one encoding leaves nothing to the next.
+            assert_eq!(encode(&usual), frame);
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use rayon::prelude::*;
+use tempozarr::Encoding;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 
 use crate::array;
@@ -86,10 +87,9 @@ struct Job {
 #[pymethods]
 impl Appender {
     /// Append to the array at `path` of the store in the folder `root`, whose first `rows` rows are
-    /// kept. Files are staged as `staging`-0, `staging`-1, ... LZ4 encodes at
-    /// `lz4_level`, if there is one.
+    /// kept. Files are staged as `staging`-0, `staging`-1, ... Both settings are of [`Encoding`].
     #[new]
-    #[pyo3(signature = (root, path, rows, staging, lz4_level=None))]
+    #[pyo3(signature = (root, path, rows, staging, lz4_level=None, zstd_fast_decode=false))]
     fn new(
         py: Python<'_>,
         root: PathBuf,
@@ -97,8 +97,13 @@ impl Appender {
         rows: u64,
         staging: PathBuf,
         lz4_level: Option<i32>,
+        zstd_fast_decode: bool,
     ) -> PyResult<Self> {
-        let (stored, kind, _) = pool::compute(py, || array::open(&root, path, lz4_level))?;
+        let encoding = Encoding {
+            lz4_level,
+            zstd_fast_decode,
+        };
+        let (stored, kind, _) = pool::compute(py, || array::open(&root, path, encoding))?;
         let Kind::Fixed(dtype, _) = &kind else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"

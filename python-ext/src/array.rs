@@ -11,6 +11,7 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use serde_json::{Map, Value};
+use tempozarr::Encoding;
 use tempozarr::fused::Explanation;
 use zarrs::array::ChunkGrid;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
@@ -83,12 +84,15 @@ impl Array {
             PyRoot::Objects(objects) => Root::Objects(objects.unbind()),
         };
         let (array, kind, metadata) = pool::compute(py, || match (&root, metadata) {
-            (Root::Folder(folder), None) => open(folder, path, None),
-            (Root::Folder(folder), Some(metadata)) => {
-                create(&folder.display().to_string(), path, metadata, None)
-            }
+            (Root::Folder(folder), None) => open(folder, path, Encoding::default()),
+            (Root::Folder(folder), Some(metadata)) => create(
+                &folder.display().to_string(),
+                path,
+                metadata,
+                Encoding::default(),
+            ),
             (Root::Objects(objects), Some(metadata)) => {
-                create(objects.get().name(), path, metadata, None)
+                create(objects.get().name(), path, metadata, Encoding::default())
             }
             (Root::Objects(_), None) => Err(Error::Value("expected metadata, got none".into())),
         })?;
@@ -624,12 +628,11 @@ impl Grid {
 /// An array, what its elements are in Python, and its metadata as it is stored.
 pub type Opened = (zarrs::array::Array<()>, Kind, String);
 
-/// The array at `path` of the store in the folder `root`; its LZ4 encodes at `lz4_level`, if there is
-/// one.
+/// The array at `path` of the store in the folder `root`, which encodes with `encoding`.
 ///
 /// # Errors
 /// [`Error::Store`] if there is none, [`Error::Metadata`] if it cannot be used.
-pub fn open(root: &Path, path: &str, lz4_level: Option<i32>) -> Result<Opened> {
+pub fn open(root: &Path, path: &str, encoding: Encoding) -> Result<Opened> {
     let folder = root.join(path.trim_matches('/'));
     let text = |name: &str| {
         let file = folder.join(name);
@@ -652,18 +655,18 @@ pub fn open(root: &Path, path: &str, lz4_level: Option<i32>) -> Result<Opened> {
             }
         },
     };
-    create(&root.display().to_string(), path, metadata, lz4_level)
+    create(&root.display().to_string(), path, metadata, encoding)
 }
 
 /// The array at `path` of the store `root`, of that metadata.
 ///
 /// # Errors
 /// [`Error::Metadata`], with its place, if it cannot be used.
-fn create(root: &str, path: &str, metadata: String, lz4_level: Option<i32>) -> Result<Opened> {
+fn create(root: &str, path: &str, metadata: String, encoding: Encoding) -> Result<Opened> {
     let path = path.trim_matches('/');
     let node = format!("/{path}");
     let (array, kind) =
-        metadata::create(().into(), &node, &metadata, lz4_level).map_err(|error| match error {
+        metadata::create(().into(), &node, &metadata, encoding).map_err(|error| match error {
             Error::Metadata(message) => {
                 let place = format!("{root}/{path}");
                 Error::Metadata(format!("{}: {message}", place.trim_end_matches('/')))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
+use tempozarr::Encoding;
 use tempozarr::fused::Explanation;
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
 use zarrs::convert::array_metadata_v2_to_v3;
@@ -16,8 +17,8 @@ use zarrs_plugin::ExtensionName;
 use crate::dtype::{Kind, NATIVE};
 use crate::errors::{Error, Result};
 
-/// The array at `node` of `store` that `text` describes, and what its elements are in Python. Its LZ4
-/// encodes at `lz4_level`, if there is one.
+/// The array at `node` of `store` that `text` describes, and what its elements are in Python. It
+/// encodes with `encoding`.
 ///
 /// It must run on the pool: zarrs asks for the number of threads.
 ///
@@ -27,17 +28,14 @@ pub fn create<S: ?Sized>(
     store: Arc<S>,
     node: &str,
     text: &str,
-    lz4_level: Option<i32>,
+    encoding: Encoding,
 ) -> Result<(Array<S>, Kind)> {
     let (metadata, dtype) = parse(text)?;
     let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
-    let metadata = match lz4_level {
-        Some(level) => tempozarr::encode_lz4_at(&metadata, level)
-            .map_err(|error| Error::Metadata(error.to_string()))?,
-        None => metadata,
-    };
+    let metadata = tempozarr::encode_with(&metadata, encoding)
+        .map_err(|error| Error::Metadata(error.to_string()))?;
     let array = Array::new_with_metadata(store, node, tempozarr::fuse(&metadata))
         .map_err(|error| Error::Metadata(error.to_string()))?;
     let kind = match (dtype, Kind::new(array.data_type())?) {

@@ -10,6 +10,7 @@ use numpy::PyArrayDescr;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tempozarr::Encoding;
 
 use crate::chunk::{Spec, Update, lengths};
 use crate::dtype::Kind;
@@ -46,13 +47,20 @@ struct Task {
 )]
 impl ChunkPipeline {
     #[new]
-    #[pyo3(signature = (metadata, subchunk_order = "lexicographic", lz4_level = None))]
+    #[pyo3(signature = (
+        metadata, subchunk_order = "lexicographic", lz4_level = None, zstd_fast_decode = false
+    ))]
     fn new(
         py: Python<'_>,
         metadata: &str,
         subchunk_order: &str,
         lz4_level: Option<i32>,
+        zstd_fast_decode: bool,
     ) -> PyResult<Self> {
+        let encoding = Encoding {
+            lz4_level,
+            zstd_fast_decode,
+        };
         let order = SubchunkOrder::by_name(subchunk_order).ok_or_else(|| {
             Error::Value(format!(
                 "expected lexicographic, colexicographic, morton or unordered subchunks, got \
@@ -60,7 +68,7 @@ impl ChunkPipeline {
             ))
         })?;
         let (array, kind) =
-            pool::compute(py, || metadata::create(().into(), "/", metadata, lz4_level))?;
+            pool::compute(py, || metadata::create(().into(), "/", metadata, encoding))?;
         if !matches!(kind, Kind::Fixed(..)) {
             return Err(Error::Metadata(format!(
                 "data type {}: elements of variable length are not written here",

@@ -80,6 +80,7 @@ def test_a_schema_is_completed() -> None:
         "float16": False,
         "codecs": (XOR, LITTLE, shuffle(4), ZSTD),
         "lz4_level": None,
+        "zstd_fast_decode": False,
         "compression_ratio_hint": None,
         "fill_value": 0.0,
         "attributes": {},

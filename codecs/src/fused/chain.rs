@@ -147,7 +147,7 @@ impl Plan {
         let checksum = any.downcast_ref::<ChecksumCodec>();
         let compressed = !matches!(self.compressor, Compressor::None);
         let compressor = if let Some(zstd) = any.downcast_ref::<ZstdCodec>() {
-            Compressor::Zstd(zstd.configuration)
+            Compressor::Zstd(zstd.settings())
         } else if let Some(lz4) = any.downcast_ref::<Lz4Codec>() {
             Compressor::Lz4(lz4.mode())
         } else if any.is::<GzipCodec>() || stream.is_some_and(StreamCodec::is_gzip) {

@@ -9,8 +9,8 @@ use crate::{blosc, lz4, zstd};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Compressor {
     None,
-    Zstd(zstd::ZstdConfiguration),
-    /// And how to encode.
+    /// And how to encode, as of the next one.
+    Zstd(zstd::Settings),
     Lz4(CompressionMode),
     Gzip,
     Blosc,
@@ -54,9 +54,9 @@ impl Compressor {
         needed: usize,
     ) -> Result<(), Error> {
         // Decoding piecemeal costs a copy of each piece.
-        if let Self::Zstd(configuration) = self
+        if let Self::Zstd(settings) = self
             && needed <= decoded.len() / 4 * 3
-            && configuration.checksum != Some(true)
+            && !settings.checksum
             && zstd::decompress_prefix(encoded, &mut decoded[..needed])
         {
             return Ok(());
@@ -80,7 +80,7 @@ impl Compressor {
                 encoded.extend_from_slice(plain);
                 Ok(())
             }
-            Self::Zstd(configuration) => zstd::compress_onto(plain, configuration, encoded),
+            Self::Zstd(settings) => zstd::compress_onto(plain, settings, encoded),
             Self::Lz4(mode) => lz4::compress_onto(plain, mode, encoded),
             Self::Gzip | Self::Blosc => Err("it is encoded codec by codec".into()),
         }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GOALS: tuple[Goal, ...] = ("balanced", "smallest", "fastest")
 _MOST_ENCODE = 400  # times as long as decoding
-_MOST_LARGER = 1.6
+_SIZE_WEIGHT = 2  # 1.4 times smaller counts as much as 2 times faster
 _NEAR_SIZE, _NEAR_SPEED = 0.01, 0.05
 _PLAIN = "zarr-python"
 
@@ -40,7 +40,7 @@ class Candidate:
     array
         Path of the array.
     chain
-        The codecs in a few words; `codecs` and `lz4_level` are what a schema has.
+        The codecs in a few words; `codecs` and how to encode are what a schema has.
     chunk_rows
         Rows in a chunk.
     nbytes, stored
@@ -61,6 +61,8 @@ class Candidate:
         measured on the whole sample, without loss or within the stated error.
     recommended_for
         Goals for which this is the best one.
+    is_default
+        Whether its chain is what a schema has by default: the yardstick of "balanced".
     is_current
         Whether the source is stored so.
     screened
@@ -78,6 +80,7 @@ class Candidate:
     max_error: float
     lossless: bool
     readers: tuple[str, ...]
+    is_default: bool
     is_current: bool
     screened: bool
     codecs: Chain = field(repr=False)
@@ -107,14 +110,14 @@ def recommend(candidates: Sequence[Candidate], allowed: float | None) -> dict[st
         return {}
     # What takes longer to write is for archives: "smallest".
     quick = [c for c in found if c.encode_gbs * _MOST_ENCODE >= c.decode_gbs] or found
-    least = min(c.stored for c in found)
-    small = [c for c in quick if c.stored <= _MOST_LARGER * least] or quick
+    default = max((c for c in candidates if c.is_default), key=lambda c: c.speed)
+
+    def gain(c: Candidate) -> float:
+        return min((c.ratio / default.ratio) ** _SIZE_WEIGHT, c.speed / default.speed)
+
     return {
         "balanced": _nearly_best(
-            small,
-            lambda c: c.ratio * c.speed,
-            _NEAR_SPEED,
-            lambda c: (_PLAIN in c.readers, c.encode_gbs),
+            quick, gain, _NEAR_SPEED, lambda c: (_PLAIN in c.readers, gain(c))
         ),
         "smallest": _nearly_best(found, lambda c: c.ratio, _NEAR_SIZE, lambda c: c.speed),
         "fastest": _nearly_best(found, lambda c: c.speed, _NEAR_SPEED, lambda c: c.ratio),
@@ -397,7 +400,7 @@ class Advice(ByPath[ArrayAdvice]):
                 "checked": array.checked,
                 "stored_now": array.stored_now,
                 "candidates": [
-                    _listed(c.row()) | {"codecs": c.codecs.codecs, "lz4_level": c.codecs.lz4_level}
+                    _listed(c.row()) | {"codecs": c.codecs.codecs} | c.codecs.encoding._asdict()
                     for c in array.candidates
                 ],
                 "layout": {goal: _finite(asdict(array.layout(goal))) for goal in GOALS},

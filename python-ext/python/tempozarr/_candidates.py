@@ -11,19 +11,22 @@ import numcodecs
 import numpy as np
 
 from tempozarr import _chains
+from tempozarr._chains import Encoding
 from tempozarr._compare import errors, first_difference
 from tempozarr._errors import MetadataError
-from tempozarr.schema import ArraySchema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from tempozarr.schema import ArraySchema
+
 Json: TypeAlias = dict[str, Any]
 
 _LZ4: Json = {"name": "numcodecs.lz4", "configuration": {}}
 _LZ4_HC = 9
+_USUAL = Encoding()
 _PLANES = 2  # bytes of an element from which on there are planes to shuffle
 _PCODEC = "numcodecs.pcodec"
 _PCODEC_SIZES = {"f": (2, 4, 8), "i": (2, 4, 8), "u": (2, 4, 8), "m": (8,), "M": (8,)}
@@ -45,34 +48,29 @@ _BY_ZARRITA = {
 
 @dataclass(frozen=True)
 class Chain:
-    """Codecs as schemas have them, and the level of LZ4-HC if they are to be written with that."""
+    """Codecs as schemas have them, and how to encode."""
 
     codecs: tuple[Json, ...]
-    lz4_level: int | None = None
+    encoding: Encoding = _USUAL
 
     @property
     def key(self) -> str:
         """Equal for equal chains."""
-        return json.dumps([self.codecs, self.lz4_level], sort_keys=True)
+        return json.dumps([self.codecs, self.encoding], sort_keys=True)
 
     @property
     def text(self) -> str:
         """A few words: `float16, xor, shuffle 2, zstd 3`."""
-        words = (_word(codec, self.lz4_level) for codec in self.codecs)
+        words = (_word(codec, self.encoding) for codec in self.codecs)
         return ", ".join(word for word in words if word) or "no compressor"
 
     def schema(self, like: ArraySchema, ratio: float | None = None) -> ArraySchema:
         """The schema of an array that is stored by these codecs."""
         changes = {"codecs": self.codecs, "float16": False, "compression_ratio_hint": ratio}
-        return like.model_copy(update=changes | lz4_hc(self.lz4_level))
+        return like.model_copy(update=changes | self.encoding._asdict())
 
 
-def lz4_hc(level: int | None) -> dict[str, Any]:
-    """Setting of a schema whose LZ4 is written with that level of LZ4-HC."""
-    return {"lz4_level": level} if "lz4_level" in ArraySchema.model_fields else {}
-
-
-def chain_of(codecs: Sequence[Any], like: ArraySchema, lz4_level: int | None = None) -> Chain:
+def chain_of(codecs: Sequence[Any], like: ArraySchema, encoding: Encoding = _USUAL) -> Chain:
     """Complete a chain for an array.
 
     Raises
@@ -84,7 +82,7 @@ def chain_of(codecs: Sequence[Any], like: ArraySchema, lz4_level: int | None = N
         complete = _chains.canonical(codecs, like.numpy_dtype, like.row_shape)
     except ValueError as e:
         raise MetadataError(f"{like.name}: {e}") from e
-    return Chain(tuple(complete), lz4_level)
+    return Chain(tuple(complete), encoding)
 
 
 def readers(codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> tuple[str, ...]:
@@ -262,16 +260,16 @@ def first(filtered: Filters) -> Iterator[list[Json]]:
             yield [*filtered.codecs(), last]
 
 
-def expanded(filtered: Filters) -> Iterator[tuple[list[Json], int | None]]:
-    """Codecs with other compressors and levels behind the filters, and the level of LZ4-HC.
+def expanded(filtered: Filters) -> Iterator[tuple[list[Json], Encoding]]:
+    """Codecs with other compressors and levels behind the filters, and how to encode.
 
     Those that win most often come first, as time may end.
     """
     if filtered.names[-1:] == (_PCODEC,):
         return
-    if lz4_hc(_LZ4_HC):
-        yield [*filtered.codecs(), _LZ4], _LZ4_HC
-    yield [*filtered.codecs(), _zstd(9)], None
+    yield [*filtered.codecs(), _LZ4], Encoding(lz4_level=_LZ4_HC)
+    yield [*filtered.codecs(), _zstd(9)], Encoding(zstd_fast_decode=True)
+    yield [*filtered.codecs(), _zstd(9)], _USUAL
     for shuffle in ("shuffle", "bitshuffle") if filtered.shuffles else ("noshuffle",):
         for name, level in (("lz4hc", 9), ("zstd", 5), ("lz4", 5)):
             settings = {
@@ -281,16 +279,17 @@ def expanded(filtered: Filters) -> Iterator[tuple[list[Json], int | None]]:
                 "typesize": filtered.dtype.itemsize,
                 "blocksize": 0,
             }
-            yield [*filtered.without_shuffle(), {"name": "blosc", "configuration": settings}], None
+            blosc = {"name": "blosc", "configuration": settings}
+            yield [*filtered.without_shuffle(), blosc], _USUAL
     for level in (1, 19):
-        yield [*filtered.codecs(), _zstd(level)], None
+        yield [*filtered.codecs(), _zstd(level)], _USUAL
 
 
 def _zstd(level: int) -> Json:
     return {"name": "zstd", "configuration": {"level": level, "checksum": False}}
 
 
-def _word(codec: Mapping[str, Any], lz4_level: int | None) -> str:
+def _word(codec: Mapping[str, Any], encoding: Encoding) -> str:
     name = str(codec["name"]).removeprefix("numcodecs.")
     settings = codec.get("configuration") or {}
     if name == "bytes":
@@ -301,8 +300,10 @@ def _word(codec: Mapping[str, Any], lz4_level: int | None) -> str:
         return str(np.dtype(settings["encode_dtype"]))
     if name == "delta" and settings["astype"] != settings["dtype"]:
         return f"delta {np.dtype(settings['astype'])}"
-    if name == "lz4" and lz4_level is not None:
-        return f"lz4-hc {lz4_level}"
+    if name == "lz4" and encoding.lz4_level is not None:
+        return f"lz4-hc {encoding.lz4_level}"
+    if name == "zstd" and encoding.zstd_fast_decode:
+        return f"zstd {settings['level']} fast-decode"
     if name == "blosc":
         shuffle = {"noshuffle": ""}.get(settings["shuffle"], f" {settings['shuffle']}")
         return f"blosc {settings['cname']} {settings['clevel']}{shuffle}"

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numcodecs
 import numpy as np
@@ -35,6 +35,13 @@ _SHARDING = "sharding_indexed"
 _REFUSALS = (KeyError, TypeError, ValueError)
 _ZSTD: Json = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
 _BLOSC_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+
+
+class Encoding(NamedTuple):
+    """How to encode where codecs leave it open: stored nowhere, and read by everybody."""
+
+    lz4_level: int | None = None
+    zstd_fast_decode: bool = False
 
 
 def canonical(

@@ -103,12 +103,18 @@ class Appender:
     """Encodes rows for the end of one array into files that are staged, not yet in the store."""
 
     def __new__(
-        cls, root: str, path: str, rows: int, staging: str, lz4_level: int | None = None
+        cls,
+        root: str,
+        path: str,
+        rows: int,
+        staging: str,
+        lz4_level: int | None = None,
+        zstd_fast_decode: bool = False,
     ) -> Appender:
         """Append to the array at `path` of the store in `root`, of which `rows` rows are kept.
 
-        Files are staged as `staging`-0, `staging`-1, ... With `lz4_level`, 2 to 12, its
-        `numcodecs.lz4` encodes with high compression; without such a codec it is a MetadataError.
+        Files are staged as `staging`-0, `staging`-1, ... `lz4_level`, 2 to 12, and
+        `zstd_fast_decode` are as in a schema; without such a codec each is a MetadataError.
         """
 
     @property
@@ -130,12 +136,16 @@ class ChunkPipeline:
     """The codecs of one chunk shape, data type and fill value."""
 
     def __new__(
-        cls, metadata: str, subchunk_order: str = "lexicographic", lz4_level: int | None = None
+        cls,
+        metadata: str,
+        subchunk_order: str = "lexicographic",
+        lz4_level: int | None = None,
+        zstd_fast_decode: bool = False,
     ) -> ChunkPipeline:
         """Prepare the codecs of an array of one chunk; its data type must be of fixed size.
 
         `subchunk_order` is how writes order the subchunks of shards, as zarr-python calls it; not
-        of shards within shards, nor where other codecs follow. `lz4_level` is as for `Appender`.
+        of shards within shards, nor where other codecs follow. The rest is as for `Appender`.
         """
 
     @property

@@ -358,9 +358,8 @@ def _measure(path: str, schema: ArraySchema, sample: NDArray[Any], chunk_rows: i
     length = min(chunk_rows, len(sample))
     count = min(len(sample) // length, _SAMPLE_CHUNKS)
     starts = np.linspace(0, len(sample) - length, count).astype(int)
-    pipeline = _core.ChunkPipeline(
-        json.dumps(schema.metadata(length, length)), lz4_level=schema.lz4_level
-    )
+    document = json.dumps(schema.metadata(length, length))
+    pipeline = _core.ChunkPipeline(document, **schema.encoding._asdict())
     stored = 0
     for start in starts:
         chunk = np.ascontiguousarray(sample[start : start + length], schema.numpy_dtype)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tempozarr import _core
-from tempozarr._candidates import Chain, largest_error, lz4_hc
+from tempozarr._candidates import Chain, largest_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,7 +196,7 @@ class Trial:
         rows, length = self.sample.rows, self.sample.fitting(self.chunk_rows)
         pipeline = _core.ChunkPipeline(
             json.dumps(self.chain.schema(self.schema).metadata(length, length)),
-            **lz4_hc(self.chain.lz4_level),
+            **self.chain.encoding._asdict(),
         )
         chunks = self.sample.chunks(length)
         pieces = [(0, stop - start, start) for start, stop in chunks]

@@ -60,7 +60,8 @@ class Writer:
         Path, `file://` URL or `zarr.storage.LocalStore`.
     schema
         `tempozarr.schema.GroupSchema`, or an `ArraySchema` for a store that is one array. With
-        mode "a", a store that is there need not be described again; only `lz4_level` is not in it.
+        mode "a", a store that is there need not be described again; only how to
+        encode (`lz4_level`, `zstd_fast_decode`) is not in it.
     mode
         "w": start anew, in the place of the zarr store that is there. "a": go on behind the last
         flush of the store that is there, if there is one. "x": there must be nothing.
@@ -275,7 +276,7 @@ class Writer:
                 )
                 folder = self._staging.folder(self._documents[name])
                 appender = _core.Appender(
-                    str(folder), "", 0, str(self._staging.path()), lz4_level=schema.lz4_level
+                    str(folder), "", 0, str(self._staging.path()), **schema.encoding._asdict()
                 )
                 step = layout.shard_rows or layout.chunk_rows
                 for start in range(0, len(values), step):
@@ -448,7 +449,7 @@ class _Lane:
         self._narrow = _narrowed(schema)
         self._executor = executor
         self._appender = _core.Appender(
-            str(root), path, self.rows, str(staging), lz4_level=schema.lz4_level
+            str(root), path, self.rows, str(staging), **schema.encoding._asdict()
         )
         self._unit = self._appender.unit_rows
         unit_bytes = self._unit * schema.row_nbytes

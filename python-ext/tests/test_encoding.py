@@ -1,4 +1,4 @@
-"""LZ4 with high compression: other bytes, the same values and the same metadata for every reader."""
+"""Encodings of LZ4 and zstd: other bytes, the same values and metadata for every reader."""
 
 from __future__ import annotations
 
@@ -19,17 +19,28 @@ from tempozarr.schema import ArraySchema, GroupSchema, schema_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
 
-CHAINS: dict[str, list[Any]] = {  # the last is not fused
-    "alone": ["numcodecs.lz4"],
-    "filtered": ["temporal_xor", "bytes", "numcodecs.shuffle", "numcodecs.lz4"],
-    "checked": ["numcodecs.lz4", "crc32c"],
-    "unfused": ["numcodecs.lz4", "numcodecs.adler32"],
+CHAINS: dict[str, list[Any]] = {  # before and after the compressor; the last is not fused
+    "alone": [[], []],
+    "filtered": [["temporal_xor", "bytes", "numcodecs.shuffle"], []],
+    "checked": [[], ["crc32c"]],
+    "unfused": [[], ["numcodecs.adler32"]],
 }
 LEVELS = range(2, 13)
+ZSTD = {"name": "zstd", "configuration": {"level": 9, "checksum": False}}
+# Compressors, and settings that change how they encode.
+ENCODINGS = [("numcodecs.lz4", {"lz4_level": 9}), (ZSTD, {"zstd_fast_decode": True})]
+either = pytest.mark.parametrize(("compressor", "encoding"), ENCODINGS, ids=["lz4", "zstd"])
 
 
-def schema(level: int | None = None, chain: str = "alone", **settings: Any) -> ArraySchema:
-    fields = {"name": "a", "dtype": "float32", "row_shape": (5,), "codecs": CHAINS[chain]}
+def schema(
+    level: int | None = None,
+    chain: str = "alone",
+    compressor: Any = "numcodecs.lz4",
+    **settings: Any,
+) -> ArraySchema:
+    before, after = CHAINS[chain]
+    codecs = [*before, compressor, *after]
+    fields = {"name": "a", "dtype": "float32", "row_shape": (5,), "codecs": codecs}
     return ArraySchema(**fields | {"lz4_level": level} | settings)
 
 
@@ -43,7 +54,7 @@ def encoded(schema: ArraySchema, values: NDArray[Any], shards: int | None = None
     document = json.dumps(
         schema.metadata(len(values), len(values) // (shards or 1), shards and len(values))
     )
-    pipeline = _core.ChunkPipeline(document, lz4_level=schema.lz4_level)
+    pipeline = _core.ChunkPipeline(document, **schema.encoding._asdict())
     stored = pipeline.encode(values)
     np.testing.assert_array_equal(_core.ChunkPipeline(document).decode(stored), values)
     return stored
@@ -75,6 +86,24 @@ def test_a_level_stores_less(chain: str, shards: int | None) -> None:
     )
 
 
+@pytest.mark.parametrize("level", [-5, 1, 3, 6, 9, 19])
+def test_numcodecs_decodes_what_is_encoded_for_fast_decoding(level: int) -> None:
+    compressor = {"name": "zstd", "configuration": {"level": level, "checksum": level > 0}}
+    for values in (rows(), rows(1), np.zeros((900, 5), "f4")):
+        data = encoded(schema(compressor=compressor, zstd_fast_decode=True), values)
+        assert numcodecs.Zstd().decode(data) == values.tobytes()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("shards", [None, 4])
+def test_fast_decoding_stores_more(chain: str, shards: int | None) -> None:
+    usual, fast = (
+        len(encoded(schema(None, chain, ZSTD, zstd_fast_decode=f), rows(), shards))
+        for f in (False, True)
+    )
+    assert usual < fast < usual * 1.6
+
+
 def test_acceleration_is_numcodecs() -> None:
     sizes = []
     for acceleration in (1, 100):
@@ -85,16 +114,20 @@ def test_acceleration_is_numcodecs() -> None:
     assert sizes[0] < sizes[1]
 
 
+@either
 @pytest.mark.parametrize("chain", ["alone", "checked"])
 @pytest.mark.parametrize("layout", [(512, None), (128, 1024)])
 def test_writers_use_it_and_do_not_store_it(
-    tmp_path: Path, chain: str, layout: tuple[int, int | None]
+    tmp_path: Path,
+    chain: str,
+    layout: tuple[int, int | None],
+    compressor: Any,
+    encoding: dict[str, Any],
 ) -> None:
     values = rows()
-    for name, level in (("fast", None), ("high", 9)):
-        group = GroupSchema(
-            arrays=[schema(level, chain), schema(level, chain, name="b", late=True)]
-        )
+    for name, settings in (("usual", {}), ("set", encoding)):
+        one = {"chain": chain, "compressor": compressor} | settings
+        group = GroupSchema(arrays=[schema(**one), schema(**one, name="b", late=True)])
         with Writer(tmp_path / name, group, layout={"a": layout}) as writer:
             writer.append({"a": values[:3000]})
             writer.flush()
@@ -104,10 +137,11 @@ def test_writers_use_it_and_do_not_store_it(
             found = zarr.open_array(tmp_path / name / array, mode="r")
             np.testing.assert_array_equal(found[...], values)
     for array in "ab":
-        fast, high = (tmp_path / name / array for name in ("fast", "high"))
-        assert stored(high) < stored(fast) * 0.97
-        assert (high / "zarr.json").read_bytes() == (fast / "zarr.json").read_bytes()
-    assert "level" not in (tmp_path / "high" / "a" / "zarr.json").read_text()
+        usual, other = (tmp_path / name / array for name in ("usual", "set"))
+        factor = stored(other) / stored(usual)
+        assert factor < 0.97 if "lz4_level" in encoding else factor > 1.03
+        assert (other / "zarr.json").read_bytes() == (usual / "zarr.json").read_bytes()
+    assert not any(name in (other / "zarr.json").read_text() for name in ("lz4_level", "fast"))
 
 
 def test_continued_without_the_schema_the_encoder_is_the_fast_one(tmp_path: Path) -> None:
@@ -127,24 +161,40 @@ def test_continued_without_the_schema_the_encoder_is_the_fast_one(tmp_path: Path
     assert schema_of(tmp_path / "with").lz4_level is None  # type: ignore[union-attr]
 
 
-def test_copies_use_it(tmp_path: Path) -> None:
-    with Writer(tmp_path / "old", schema(), layout={"": (1000, None)}) as writer:
+@either
+def test_copies_use_it(tmp_path: Path, compressor: Any, encoding: dict[str, Any]) -> None:
+    layout = {"": (1000, None)}
+    with Writer(tmp_path / "old", schema(compressor=compressor), layout=layout) as writer:
         writer.append(rows())
-    tempozarr.copy(
-        tmp_path / "old", tmp_path / "new", schema(9), layout={"": (1000, None)}, verify=True
+    other = schema(compressor=compressor, **encoding)
+    tempozarr.copy(tmp_path / "old", tmp_path / "new", other, layout=layout, verify=True)
+    assert stored(tmp_path / "new") != stored(tmp_path / "old")
+
+
+@either
+def test_plans_measure_it(compressor: Any, encoding: dict[str, Any]) -> None:
+    usual, other = (
+        plan(schema(compressor=compressor, **settings), sample=rows())[""]
+        for settings in ({}, encoding)
     )
-    assert stored(tmp_path / "new") < stored(tmp_path / "old")
+    assert usual.ratio_source == other.ratio_source == "measured"
+    assert usual.ratio != other.ratio
 
 
-def test_plans_measure_it() -> None:
-    fast, high = (plan(schema(level), sample=rows())[""] for level in (None, 9))
-    assert fast.ratio_source == high.ratio_source == "measured"
-    assert fast.ratio < high.ratio
+@either
+def test_json_keeps_it(compressor: Any, encoding: dict[str, Any]) -> None:
+    usual, other = (schema(compressor=compressor, **s) for s in ({}, encoding))
+    assert ArraySchema.model_validate_json(other.model_dump_json()) == other != usual
 
 
-def test_json_keeps_it() -> None:
-    high = schema(9)
-    assert ArraySchema.model_validate_json(high.model_dump_json()) == high != schema()
+@pytest.mark.parametrize("chain", [None, ["numcodecs.lz4"]])
+def test_fast_decoding_needs_zstd(chain: list[str] | None) -> None:
+    if chain is None:  # those of floats have it
+        assert schema(codecs=None, zstd_fast_decode=True).encoding == (None, True)
+        return
+    text = "expected a chain with zstd, got bytes, numcodecs.lz4: choose that compressor, or leave "
+    with pytest.raises(ValidationError, match=f"{text}zstd_fast_decode out"):
+        schema(codecs=chain, zstd_fast_decode=True)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +225,8 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
         text = f"lz4: level {level} is out of range, expected 2 <= level <= 12"
         with pytest.raises(MetadataError, match=text):
             _core.ChunkPipeline(json.dumps(document), lz4_level=level)
+    with pytest.raises(MetadataError, match="metadata with zstd, got none"):
+        _core.ChunkPipeline(json.dumps(document), zstd_fast_decode=True)
     other = schema(codecs=["zstd"]).metadata(0, 100)
     v2 = zarr.create_array(
         tmp_path, shape=(9,), dtype="i4", zarr_format=2, compressors=numcodecs.LZ4()
@@ -189,7 +241,7 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tempozarr.fused", "tempozarr.lz4", "tempozarr.0000000000000000.lz4"]
+    "name", ["tempozarr.fused", "tempozarr.encoding", "tempozarr.0000000000000000.encoding"]
 )
 def test_hidden_codecs_in_stored_metadata_are_errors(tmp_path: Path, name: str) -> None:
     document = schema().metadata(10, 10, 10)
