@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tempozarr
 from tempozarr import Writer
 from tempozarr._candidates import (
     READERS,
@@ -19,14 +21,14 @@ from tempozarr._candidates import (
     narrowings,
     readers,
 )
+from tempozarr._chains import Encoding
 from tempozarr.schema import ArraySchema
 
-from goldens import same
+from goldens import same, to_json
+from independent import independent
 from test_peers import PEERS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from test_peers import Read
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificati
 DTYPES = ("?", "i1", "u2", "i8", "f2", "f4", "f8", "c8", "M8[ns]")
 ROW_SHAPES = ((), (3,))
 ROWS = 40
+BOOKS = Path(__file__).parents[1] / "examples/data/books.zarr"
 
 
 def rows_of(schema: ArraySchema) -> np.ndarray:
@@ -53,11 +56,14 @@ def schemas() -> dict[str, ArraySchema]:
         narrow = narrowings(like.numpy_dtype, may_round, relative=False)
         narrow += narrowings(like.numpy_dtype, may_round, relative=True)
         for filtered in filters(like, narrow):
-            for codecs, level in [*((c, None) for c in first(filtered)), *expanded(filtered)]:
-                key = dtype, row_shape, tuple(codec["name"] for codec in codecs)
+            usual = ((codecs, Encoding()) for codecs in first(filtered))
+            for codecs, encoding in [*usual, *expanded(filtered)]:
+                key = dtype, row_shape, encoding, tuple(codec["name"] for codec in codecs)
                 if key not in found:
-                    found[key] = chain_of(codecs, like, level).schema(like)
-    return {f"{i} {s.dtype} {Chain(s.codecs).text}": s for i, s in enumerate(found.values())}
+                    found[key] = chain_of(codecs, like, encoding).schema(like)
+    return {
+        f"{i} {s.dtype} {Chain(s.codecs, s.encoding).text}": s for i, s in enumerate(found.values())
+    }
 
 
 SCHEMAS = schemas()
@@ -90,3 +96,19 @@ def test_the_table_of_readers_is_true(peer: str, stores: Path) -> None:
         if can != (reader in readers(schema.codecs, schema.numpy_dtype)):
             wrong.append(f"{name}: {'can' if can else found}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("market", ["cm-btcusd", "usdm-btcusdt", "spot-btcusdt"])
+def test_plain_zarr_python_reads_the_books_that_are_advised(market: str, tmp_path: Path) -> None:
+    """Bit for bit: what is recommended, and the small and fast ones that it is chosen from."""
+    source = tempozarr.open_array(BOOKS / market / "book")
+    advice = tempozarr.advise(source, seconds=4)[""]
+    chosen = {c.chain: c for c in advice.candidates if c.recommended_for or "float16, " in c.chain}
+    del chosen["float16, xor, shuffle 2, zstd 3"]  # which needs tempozarr
+    rows = source[:2000]
+    for chain, candidate in chosen.items():
+        layout = {"": advice.layout(candidate)}
+        with Writer(tmp_path / chain, advice.best(candidate), layout=layout) as writer:
+            writer.append(rows)
+    assert {"float16, lz4-hc 9", "float16, zstd 9 fast-decode", "float16, zstd 19"} <= set(chosen)
+    assert independent(tmp_path) == dict.fromkeys(chosen, to_json(rows))

@@ -40,18 +40,6 @@ def sensors() -> dict[str, np.ndarray]:
     }
 
 
-def believed(advice: tempozarr.ArrayAdvice) -> tempozarr.Candidate:
-    """Find what is believed to suit series: XOR (or delta), shuffle and zstd 3."""
-    chains = {c.chain: c for c in reversed(advice.candidates)}
-    kind = "delta" if advice.schema.numpy_dtype.kind in "iu" else "xor"
-    shuffle = f"shuffle {advice.schema.numpy_dtype.itemsize}"
-    return next(
-        chains[chain]
-        for chain in (f"{kind}, {shuffle}, zstd 3", f"{kind}, zstd 3")
-        if chain in chains
-    )
-
-
 def main() -> None:
     """Measure, print a table, and draw if asked."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
@@ -61,11 +49,11 @@ def main() -> None:
     warn_if_busy()
     series = market() | sensors()
     advice = tempozarr.advise(series, seconds=options.seconds * len(series))
-    rows = [["series", "believed", "times smaller", "balanced", "", "smallest", ""]]
+    rows = [["series", "by default", "", *(cell for goal in GOALS for cell in (goal, ""))]]
     for name, array in advice.items():
-        usual = believed(array)
+        usual = array.default
         row = [name, usual.chain, f"{usual.ratio:.2f}"]
-        for goal in GOALS[:2]:
+        for goal in GOALS:
             best = array.candidate(goal)
             faster = best.decode_gbs / usual.decode_gbs
             row += [best.chain, f"**{best.ratio:.2f}**, {faster:.1f}x as fast"]

@@ -110,7 +110,7 @@ def recommend(candidates: Sequence[Candidate], allowed: float | None) -> dict[st
         return {}
     # What takes longer to write is for archives: "smallest".
     quick = [c for c in found if c.encode_gbs * _MOST_ENCODE >= c.decode_gbs] or found
-    default = max((c for c in candidates if c.is_default), key=lambda c: c.speed)
+    default = _default(candidates)
 
     def gain(c: Candidate) -> float:
         return min((c.ratio / default.ratio) ** _SIZE_WEIGHT, c.speed / default.speed)
@@ -122,6 +122,11 @@ def recommend(candidates: Sequence[Candidate], allowed: float | None) -> dict[st
         "smallest": _nearly_best(found, lambda c: c.ratio, _NEAR_SIZE, lambda c: c.speed),
         "fastest": _nearly_best(found, lambda c: c.speed, _NEAR_SPEED, lambda c: c.ratio),
     }
+
+
+def _default(candidates: Sequence[Candidate]) -> Candidate:
+    """The chain that a schema has by default, in chunks of which it is the fastest."""
+    return max((c for c in candidates if c.is_default), key=lambda c: (not c.screened, c.speed))
 
 
 def eligible(candidates: Sequence[Candidate], allowed: float | None) -> list[Candidate]:
@@ -193,24 +198,31 @@ class ArrayAdvice:
         """How the source is stored; None if it is in no store or by codecs that Rust has not."""
         return next((c for c in self.candidates if c.is_current), None)
 
-    def candidate(self, goal: Goal = "balanced") -> Candidate:
-        """The candidate that is recommended for a goal.
+    @property
+    def default(self) -> Candidate:
+        """The chain that a schema has by default: the yardstick of "balanced"."""
+        return _default(self.candidates)
+
+    def candidate(self, goal: Goal | Candidate = "balanced") -> Candidate:
+        """The candidate that is recommended for a goal; a candidate is itself.
 
         Raises
         ------
         ValueError
             If the goal is another one than "smallest", "fastest" and "balanced".
         """
+        if isinstance(goal, Candidate):
+            return goal
         _check_goal(goal)
         return next(c for c in self.candidates if goal in c.recommended_for)
 
-    def best(self, goal: Goal = "balanced") -> ArraySchema:
-        """The schema with the codecs that are recommended for a goal."""
+    def best(self, goal: Goal | Candidate = "balanced") -> ArraySchema:
+        """The schema with the codecs that are recommended for a goal, or of a candidate."""
         best = self.candidate(goal)
         return best.codecs.schema(self.schema, best.ratio)
 
-    def layout(self, goal: Goal = "balanced") -> ArrayPlan:
-        """The layout that is recommended for a goal."""
+    def layout(self, goal: Goal | Candidate = "balanced") -> ArrayPlan:
+        """The layout that is recommended for a goal, or of a candidate."""
         best = self.candidate(goal)
         access = "scans" if self.window is None else f"windows of {counted(self.window, 'row')}"
         return ArrayPlan(
@@ -221,7 +233,7 @@ class ArrayAdvice:
             row_nbytes=self.schema.row_nbytes,
             ratio=best.ratio,
             ratio_source="measured",
-            reason=f"{goal} for {access}, as measured.",
+            reason=f"{', '.join(best.recommended_for) or 'chosen'} for {access}, as measured.",
         )
 
     def verdict(self, goal: Goal = "balanced") -> str:

@@ -56,7 +56,8 @@ _MOST_CHUNK_ROWS = 1 << 16
 _CHECKED, _LOOKED, _EXPANDED, _ENCODED = 0.35, 0.5, 0.65, 0.9
 _KEPT_FILTERS, _KEPT = 6, 14
 _IN_ANY_CASE = 4  # of each stage, however short the time is
-_LEAST_ROUNDS, _ROUNDS = 3, 40
+_LEAST_ROUNDS, _ROUNDS, _MOST_ROUNDS = 3, 40, 1000
+_TIMED_FOR = 0.02  # seconds of decoding of each candidate: small arrays take more rounds
 # A candidate is given up when another one is better in both respects, and by so much in all.
 _BY_FAR = 1.25
 _MUCH_SLOWER = 5
@@ -601,7 +602,8 @@ class _Measured:
             for candidate in best:
                 if self._has_time(candidate.encode_gbs):
                     measure(candidate.codecs, rows)
-        self._take_turns(trials.values(), _ROUNDS, 1.0)
+        rounds = int(_TIMED_FOR / min(trial.decode_seconds for trial in trials.values()))
+        self._take_turns(trials.values(), min(max(rounds, _ROUNDS), _MOST_ROUNDS), 1.0)
         return list(trials.values())
 
     def _take_turns(self, trials: Iterable[Trial], rounds: int, until: float) -> None:
@@ -653,6 +655,8 @@ class _Measured:
 
     def _other_chunk_rows(self, chunk_rows: int) -> list[int]:
         """Rows of smaller and larger chunks that may do as well."""
+        if self.settings.window is None and chunk_rows >= self.subject.rows:
+            return []  # so little that opening files and shards is what takes time
         least = max(_LEAST_CHUNK // self.schema.row_nbytes, 1)
         most = min(_ceil(self.subject.rows), _MOST_CHUNK_ROWS, self.sample.fitting(1 << 62))
         sizes = (chunk_rows // 4, chunk_rows // 2, chunk_rows * 2)

@@ -215,10 +215,10 @@ def chunked(rows: int, row_nbytes: int, ratio: float, window: int | None) -> int
 def sharded(
     rows: int, row_nbytes: int, ratio: float, chunk_rows: int, window: int | None
 ) -> int | None:
-    """Rows that `plan` lets a file have, if a chunk has so many."""
-    planner = _Planner(rows, window, _SHARD_NBYTES, _DEFAULT_BLOCK)
-    if planner.is_tiny(row_nbytes, ratio, chunk_rows):
+    """Rows of a shard of chunks of so many; None if one chunk is all."""
+    if rows <= chunk_rows:
         return None
+    planner = _Planner(rows, window, _SHARD_NBYTES, _DEFAULT_BLOCK)
     return planner.shard(row_nbytes / ratio, chunk_rows, _SHARD_NBYTES)[0]
 
 
