@@ -313,6 +313,8 @@ def test_layouts(source: Path, tmp_path: Path) -> None:
         tempozarr.copy(book, target, layout={"": (8, None)})
     with pytest.raises(ValueError, match=r"layout: expected paths among \[''\], got \['book'\]"):
         tempozarr.copy(book, target, layout={"book": (8, None)})
+    tempozarr.copy(book, target, layout=(8, 16), overwrite=True)
+    assert tempozarr.open_array(target).chunks[0] == 8
 
 
 def test_schemas_of_something_else_are_refused(source: Path, tmp_path: Path) -> None:

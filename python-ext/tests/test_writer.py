@@ -19,7 +19,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 import tempozarr
 from producer import LAYOUT, MID, SCHEMA, rows
-from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer, _commit
+from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer, _commit, plan
 from tempozarr.codecs import TemporalXOR
 from tempozarr.schema import ArraySchema, GroupSchema
 
@@ -190,6 +190,25 @@ def test_a_chunk_that_has_only_fill_values_left(
     zarr.open_array(store, mode="r+").resize((7,))
     for array in (tempozarr.open_array(store), zarr.open_array(store, mode="r")):
         np.testing.assert_array_equal(np.asarray(array[...]), np.zeros(7))
+
+
+def test_layouts_may_name_some_of_the_arrays_or_be_of_the_only_one(store: Path) -> None:
+    arrays = [MID, MID.model_copy(update={"name": "other"})]
+    group = GroupSchema(arrays=arrays)
+    with Writer(store, group, layout={"raw": (4, 16)}) as writer:
+        assert writer.layout is not None
+        assert writer.layout["raw"] == (4, 16)
+        assert writer.layout["other"] == plan(group)["other"]
+    with Writer(store, MID, layout=plan(MID, 5)[""]) as writer:
+        assert writer.layout == {"": plan(MID, 5)[""]}
+    with Writer(store, MID, layout=(4, None)) as writer:
+        writer.append([0.0, 1])
+    assert tempozarr.open_array(store).chunks == (4,)
+    with Writer(store, mode="a") as writer:
+        assert writer.layout is None
+    with pytest.raises(ValueError, match=r"layout: expected paths among \[''\], got \['mid'\]"):
+        Writer(store, MID, layout={"mid": (4, None)})
+    assert tempozarr.open_array(store).shape == (2,)  # what was there still is
 
 
 def test_one_array_is_a_store(store: Path) -> None:

@@ -20,7 +20,7 @@ from tempozarr._commit import Lock, Staging, create, remove_unfinished, sync_tre
 from tempozarr._compare import errors, first_difference, rounds
 from tempozarr._errors import CodecError, MetadataError
 from tempozarr._jobs import Job, group_documents, lay_out, naming, pair
-from tempozarr._plan import rows_of
+from tempozarr._plan import layout_by_path, rows_of
 from tempozarr._progress import Reporter
 from tempozarr._report import ArrayReport, CopyReport
 from tempozarr._sources import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tempozarr._array import Source
-    from tempozarr._plan import Layout
+    from tempozarr._plan import ArrayLayout, Layout
     from tempozarr._progress import Report
     from tempozarr._writer import Schema
 
@@ -53,7 +53,7 @@ def copy(
     target: str | os.PathLike[str] | zarr.storage.LocalStore,
     schema: Schema | None = None,
     *,
-    layout: Layout | None = None,
+    layout: Layout | ArrayLayout | None = None,
     access: Literal["scan", "windows"] = "scan",
     window: int | None = None,
     verify: bool = False,
@@ -89,7 +89,8 @@ def copy(
         get zarr-python's default codecs.
     layout
         A `tempozarr.Plan`, or by path `(rows of a chunk, rows of a shard or None)`, for the arrays
-        that it names; the others are planned from a sample of their rows.
+        that it names; the others are planned from a sample of their rows. Of an array alone also
+        without a path.
     access, window
         How the target will be read: see `tempozarr.plan`.
     verify
@@ -135,19 +136,18 @@ def copy(
     root = folder_of(target)
     keep_apart(found.place, root)
     jobs = pair(found, schema)
-    if unknown := sorted(set(layout or ()) - {path for path, job in jobs.items() if job.schema}):
-        raise ValueError(f"layout: expected paths among {sorted(jobs)}, got {unknown}")
+    layout = layout_by_path(layout, (path for path, job in jobs.items() if job.schema))
     if _node(root) is not None and not overwrite:
         lock = Lock(root)
         try:
-            _expect_beginning(root, found, jobs, layout or {})
+            _expect_beginning(root, found, jobs, layout)
         except BaseException:
             lock.release()
             raise
     else:
         groups = group_documents(found, schema)
         arrays = {
-            path: job.metadata(*lay_out(job, layout or {}, access, window, root))
+            path: job.metadata(*lay_out(job, layout, access, window, root))
             for path, job in jobs.items()
             if job.schema
         }

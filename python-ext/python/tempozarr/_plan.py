@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import index
 from pathlib import Path
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Sample: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
-    Layout: TypeAlias = Mapping[str, "ArrayPlan | tuple[int, int | None]"]
+    ArrayLayout: TypeAlias = "ArrayPlan | tuple[int, int | None]"
+    Layout: TypeAlias = Mapping[str, ArrayLayout]
 
 _KIB, _MIB = 1 << 10, 1 << 20
 _MAX_CHUNK_ROWS = 1 << 16
@@ -133,7 +134,22 @@ class Plan(ByPath[ArrayPlan]):
         return line
 
 
-def rows_of(layout: ArrayPlan | tuple[int, int | None]) -> tuple[int, int | None]:
+def layout_by_path(layout: Layout | ArrayLayout | None, paths: Iterable[str]) -> Layout:
+    """Layouts of arrays by their paths; one that is given without is of the only array.
+
+    Raises
+    ------
+    ValueError
+        If it is of other paths.
+    """
+    given = {"": layout} if isinstance(layout, ArrayPlan | tuple) else layout or {}
+    expected = sorted(paths)
+    if unknown := sorted(set(given) - set(expected)):
+        raise ValueError(f"layout: expected paths among {expected}, got {unknown}")
+    return given
+
+
+def rows_of(layout: ArrayLayout) -> tuple[int, int | None]:
     """Rows of a chunk and of a shard, of what a user may give as the layout of an array."""
     return layout if isinstance(layout, tuple) else (layout.chunk_rows, layout.shard_rows)
 

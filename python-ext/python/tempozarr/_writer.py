@@ -23,7 +23,7 @@ from tempozarr._commit import Lock, Staging, create, recover
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._objects import Prefix
-from tempozarr._plan import plan, rows_of
+from tempozarr._plan import layout_by_path, plan, rows_of
 from tempozarr._progress import Reporter
 from tempozarr.schema import ArraySchema, GroupSchema, schema_of
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from tempozarr._plan import Layout
+    from tempozarr._plan import ArrayLayout, Layout
     from tempozarr._progress import Report
 
     Schema: TypeAlias = ArraySchema | GroupSchema
@@ -69,7 +69,8 @@ class Writer:
         How many rows there will be, for the layout and the bar.
     layout
         A `tempozarr.Plan` for the schema, if the default one for scans is not it; or by path
-        `(rows of a chunk, rows of a shard or None)`. A store that is there keeps its own.
+        `(rows of a chunk, rows of a shard or None)`, of an array alone also without a path; arrays
+        that it does not name get the default. A store that is there keeps its own.
     consolidate
         Keep a copy of all metadata in the root, which then changes in one piece. By default if the
         store that is there has one.
@@ -100,7 +101,7 @@ class Writer:
         *,
         mode: str = "w",
         estimated_rows: int | None = None,
-        layout: Layout | None = None,
+        layout: Layout | ArrayLayout | None = None,
         consolidate: bool | None = None,
         sync: bool = True,
         progress: Report = False,
@@ -112,7 +113,7 @@ class Writer:
         self._mutex = threading.Lock()
         self._report = Reporter(progress, estimated_rows, f"writing {self._root.name}")
         self._sync = sync
-        self._layout = layout
+        self._layout: Layout | None = None
         self._locks: list[Lock] = []
         with self._failing():
             there = _node(self._root) is not None
@@ -125,7 +126,7 @@ class Writer:
             elif schema is None:
                 raise TempozarrError(f"expected a schema for the new store {self._root}, got None")
             else:
-                self._layout = layout or plan(schema, estimated_rows, path=self._root)
+                self._layout = _laid_out(schema, layout, estimated_rows, self._root)
                 documents = _new_documents(schema, self._layout)
                 self._locks.append(create(self._root, documents, sync=sync))
             self._executor = ThreadPoolExecutor(1, "tempozarr-writer")
@@ -563,6 +564,17 @@ def recovered(root: Path) -> tuple[dict[str, dict[str, Any]], list[Lock]]:
     if sum(recover(root, path) for path in arrays):
         documents = documents_of(root)
     return documents, locks
+
+
+def _laid_out(
+    schema: Schema, layout: Layout | ArrayLayout | None, rows: int | None, root: Path
+) -> Layout:
+    """What is given, and what the planner chooses for the other arrays."""
+    arrays = dict(schema.walk())
+    given = layout_by_path(layout, arrays)
+    if all(path in given or array.late for path, array in arrays.items()):
+        return given
+    return {**plan(schema, rows, path=root), **given}
 
 
 def _new_documents(schema: Schema, layout: Layout) -> dict[str, dict[str, Any]]:
