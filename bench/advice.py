@@ -75,6 +75,12 @@ def compare(advice: tempozarr.ArrayAdvice, rows: np.ndarray, turns: int, apart: 
     told = f"size {min(errors):.3f} to {max(errors):.3f} of the store's"
     order = f"{len(wrong)} of {len(clear)} pairs in another order"
     lines = [f"{advice.path}: {len(reals)} candidates; {told}; {order}"]
+    by_candidate = {id(real.advised): real for real in reals}
+    best, default = (by_candidate[id(c)] for c in (advice.candidate("balanced"), advice.default))
+    lines.append(
+        f"    balanced: {best.advised.chain}: {default.stored / best.stored:.2f} times smaller and "
+        f"{default.seconds / best.seconds:.2f} times as fast as {default.advised.chain}"
+    )
     for fast, slow in wrong:
         names = [f"{real.advised.chain} in {real.advised.chunk_rows}" for real in (fast, slow)]
         lines.append(

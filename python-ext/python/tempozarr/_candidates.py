@@ -268,7 +268,7 @@ def expanded(filtered: Filters) -> Iterator[tuple[list[Json], Encoding]]:
     if filtered.names[-1:] == (_PCODEC,):
         return
     yield [*filtered.codecs(), _LZ4], Encoding(lz4_level=_LZ4_HC)
-    yield [*filtered.codecs(), _zstd(9)], Encoding(zstd_fast_decode=True)
+    yield [*filtered.codecs(), _zstd(6)], Encoding(zstd_fast_decode=True)
     yield [*filtered.codecs(), _zstd(9)], _USUAL
     for shuffle in ("shuffle", "bitshuffle") if filtered.shuffles else ("noshuffle",):
         for name, level in (("lz4hc", 9), ("zstd", 5), ("lz4", 5)):

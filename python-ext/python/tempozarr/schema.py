@@ -165,7 +165,7 @@ class ArraySchema(_Schema):
     zstd_fast_decode
         Encode `zstd` for fast decoding, best at levels from 6 on: no matches of fewer than six
         bytes, and what matches nothing as it is instead of Huffman-coded. More bytes than at the
-        same level without, decoded up to twice as fast, by every zstd decoder. Not stored either.
+        same level without, decoded up to half as fast again, by every decoder. Not stored either.
     compression_ratio_hint
         Decoded bytes divided by stored bytes, as far as known: `tempozarr.plan` needs it.
     fill_value
