@@ -63,7 +63,8 @@ pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> 
 
 /// The metadata of an array whose codecs, at any level of sharding, encode so.
 ///
-/// It is for opening the array, and never for storing: what is stored says nothing of an encoding.
+/// It is for opening the array: what is stored says nothing of an encoding, and
+/// [`store_metadata`](crate::store_metadata) leaves it out.
 /// [`fuse`](crate::fuse) comes after it, and [`register`](crate::register) before.
 ///
 /// ```
@@ -76,7 +77,7 @@ pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> 
 /// #         {"name": "numcodecs.lz4", "configuration": {"acceleration": 1}}]}"#).unwrap();
 /// let small = tempozarr::Encoding { lz4_level: Some(9), ..Default::default() };
 /// let metadata = tempozarr::encode_with(&metadata, small)?;
-/// let fused = tempozarr::fuse(&metadata); // open the array with this, store the first
+/// let fused = tempozarr::fuse(&metadata); // open the array with this
 /// # Ok::<(), zarrs_codec::CodecError>(())
 /// ```
 ///

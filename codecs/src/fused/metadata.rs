@@ -36,8 +36,8 @@ impl std::fmt::Display for Explanation {
 /// The metadata of an array with its innermost chain of codecs replaced by one that runs it in one
 /// pass, if there is one; else the same metadata. At any level of sharding.
 ///
-/// It is for opening the array (`Array::new_with_metadata`), never for storing: only this crate
-/// knows the codec in it. Arrays of Zarr V2 stay as they are; [`fuse_chain`] takes their codecs.
+/// It is for opening the array (`Array::new_with_metadata`): only this crate knows the codec in it,
+/// and [`store_metadata`](crate::store_metadata) puts the others back. Arrays of Zarr V2 stay as they are; [`fuse_chain`] takes their codecs.
 /// [`register`](crate::register) must have been called.
 #[must_use]
 pub fn fuse(metadata: &ArrayMetadata) -> ArrayMetadata {

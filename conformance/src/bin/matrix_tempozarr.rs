@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "tempozarr": env!("CARGO_PKG_VERSION"),
         "zarrs": zarrs::version::version_str(),
     });
-    adapter::serve(&versions, read_both_ways)
+    adapter::serve(&versions, read_both_ways, tempozarr::store_metadata)
 }
 
 /// Codec by codec and with the chain in one pass, which must give the same.

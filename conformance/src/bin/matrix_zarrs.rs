@@ -4,7 +4,9 @@
 #[path = "../matrix/adapter.rs"]
 mod adapter;
 
+use zarrs::array::Array;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let versions = serde_json::json!({"zarrs": zarrs::version::version_str()});
-    adapter::serve(&versions, adapter::read_all)
+    adapter::serve(&versions, adapter::read_all, Array::store_metadata)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArraySubset};
+use zarrs::storage::StorageError;
 use zarrs_filesystem::FilesystemStore;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -16,14 +17,17 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// How a program reads all of an array.
 pub type Read = fn(&Array<FilesystemStore>) -> Result<Vec<u8>>;
 
+/// How a program stores the metadata of an array.
+pub type Create = fn(&Array<FilesystemStore>) -> std::result::Result<(), StorageError>;
+
 /// Answer requests until there are no more.
-pub fn serve(versions: &Value, read: Read) -> Result<()> {
+pub fn serve(versions: &Value, read: Read, create: Create) -> Result<()> {
     let mut answers = std::io::stdout().lock();
     writeln!(answers, "{}", json!({ "versions": versions }))?;
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line?)?;
-        let answer =
-            answer(&request, read).unwrap_or_else(|error| json!({"error": chain(error.as_ref())}));
+        let answer = answer(&request, read, create)
+            .unwrap_or_else(|error| json!({"error": chain(error.as_ref())}));
         writeln!(answers, "{answer}")?;
         answers.flush()?;
     }
@@ -44,7 +48,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-fn answer(request: &Value, read: Read) -> Result<Value> {
+fn answer(request: &Value, read: Read, create: Create) -> Result<Value> {
     if request.get("read").is_some() {
         let folder = Path::new(text(&request["read"])?);
         let array = Array::open(Arc::new(FilesystemStore::new(folder)?), "/")?;
@@ -52,7 +56,7 @@ fn answer(request: &Value, read: Read) -> Result<Value> {
         std::fs::write(text(&request["into"])?, read(&array)?)?;
         Ok(json!({"dtype": dtype, "shape": array.shape()}))
     } else {
-        write(request)?;
+        write(request, create)?;
         Ok(json!({}))
     }
 }
@@ -63,11 +67,11 @@ pub fn read_all(array: &Array<FilesystemStore>) -> Result<Vec<u8>> {
     Ok(bytes.into_fixed()?.into_owned())
 }
 
-fn write(request: &Value) -> Result<()> {
+fn write(request: &Value, create: Create) -> Result<()> {
     let metadata: ArrayMetadata = serde_json::from_value(request["document"].clone())?;
     let store = Arc::new(FilesystemStore::new(text(&request["write"])?)?);
     let array = Array::new_with_metadata(store, "/", metadata)?;
-    array.store_metadata()?;
+    create(&array)?;
     let ranges: Vec<[u64; 2]> = serde_json::from_value(request["region"].clone())?;
     let ranges: Vec<Range<u64>> = ranges.iter().map(|&[start, end]| start..end).collect();
     let values = std::fs::read(text(&request["values"])?)?;

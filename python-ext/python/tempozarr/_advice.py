@@ -507,14 +507,10 @@ def _draw(axes: Axes, array: ArrayAdvice) -> None:
         line = "-" if label == "frontier" else ""
         x, y = [c.ratio for c in found], [c.speed for c in found]
         axes.plot(x, y, marker="o", linestyle=line, color=colour, markersize=5, label=label)
-    marked = [("default", array.default), ("now", array.current)]
-    for name, candidate in marked:
-        if candidate is not None:
-            at, label = [candidate.ratio], f"{name}: {candidate.chain}"
-            marker = {"default": "+", "now": "x"}[name]
-            axes.scatter(
-                at, [candidate.speed], 120, "#1d3557", marker=marker, label=label, zorder=3
-            )
+    for name, marker, marked in (("default", "+", array.default), ("now", "x", array.current)):
+        if marked is not None:
+            at, label = ([marked.ratio], [marked.speed]), f"{name}: {marked.chain}"
+            axes.scatter(*at, s=120, color="#1d3557", marker=marker, label=label, zorder=3)
     best: dict[int, Candidate] = {}
     for candidate in array.candidates:
         if candidate.recommended_for:
