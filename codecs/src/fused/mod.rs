@@ -31,7 +31,7 @@
 //!     tempozarr::explain(&metadata).to_string(),
 //!     "fused: zstd, unshuffle 2, undo XOR (4096 rows of 300 bytes), float16 to float32"
 //! );
-//! let fused = tempozarr::fuse(&metadata); // open the array with this, store the other
+//! let fused = tempozarr::fuse(&metadata); // open the array with this
 //! ```
 
 mod chain;
