@@ -228,11 +228,11 @@ def filters(schema: ArraySchema, found: Sequence[Narrowing]) -> Iterator[Filters
     for narrowing in (*found, None):
         dtype = narrowing.dtype if narrowing else schema.numpy_dtype
         wide = math.prod(schema.row_shape) > 1
-        for names in _filter_names(dtype, wide=wide, alone=narrowing is None):
+        for names in _filter_names(dtype, wide=wide):
             yield Filters(narrowing, names, dtype, rows)
 
 
-def _filter_names(dtype: np.dtype[Any], *, wide: bool, alone: bool) -> Iterator[tuple[str, ...]]:
+def _filter_names(dtype: np.dtype[Any], *, wide: bool) -> Iterator[tuple[str, ...]]:
     xor, turn, delta, shuffle = "temporal_xor", "transpose", "numcodecs.delta", "numcodecs.shuffle"
     planes = [(), (shuffle,)] if dtype.itemsize >= _PLANES else [()]
     if dtype.kind == "b":
@@ -246,9 +246,8 @@ def _filter_names(dtype: np.dtype[Any], *, wide: bool, alone: bool) -> Iterator[
         if dtype.kind in "iufcmM":
             before.append((xor, *turned))
         yield from ((*b, *p) for b in before for p in planes)
-    # Of chunks of pcodec behind a filter that changes type or shape, zarrs 0.23.14 reads no parts.
-    if alone and dtype.itemsize in _PCODEC_SIZES.get(dtype.kind, ()):
-        yield (_PCODEC,)
+        if dtype.itemsize in _PCODEC_SIZES.get(dtype.kind, ()):
+            yield (*turned, _PCODEC)
 
 
 def first(filtered: Filters) -> Iterator[list[Json]]:
