@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn encodes_for_fast_decoding_in_frames_like_any_other() {
-        let plain: Vec<u8> = (0..200_000_u32)
+        let plain: Vec<u8> = (0..200_000_u64)
             .flat_map(|i| [(i * i / 7 % 23) as u8, (i / 900) as u8, (i % 5) as u8])
             .collect();
         let options = CodecOptions::default();
