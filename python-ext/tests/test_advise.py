@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import tempozarr
 from tempozarr import advise
-from tempozarr._advice import Candidate, frontier, recommend
+from tempozarr._advice import GOALS, Candidate, frontier, recommend
 from tempozarr._candidates import Chain, largest_error
 from tempozarr.schema import ArraySchema, GroupSchema
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
 
 BOOKS = Path(__file__).parents[2] / "examples/data/books.zarr"
 QUICK: dict[str, Any] = {"seconds": 2.0}
+ENOUGH: dict[str, Any] = {"seconds": 60.0}  # for every candidate of a book, on a busy machine too
 P1 = "float16, xor, shuffle 2, zstd 3"
 
 
@@ -48,26 +49,26 @@ def stored(folder: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-@pytest.mark.parametrize("goal", ["smallest", "fastest", "balanced"])
-def test_a_store_becomes_as_small_as_was_said(tmp_path: Path, goal: Any) -> None:
+def test_stores_become_as_small_as_was_said(tmp_path: Path) -> None:
     source = BOOKS / "usdm-btcusdt"
     advice = advise(source, seconds=8)
     assert set(advice) == {"book", "book_raw", "flow", "recv_ns", "time_ms", "update_id"}
-    schema, layout = advice.best(goal), advice.layout(goal)
-    report = tempozarr.copy(source, tmp_path / "new", schema, layout=layout, verify=True)
-    for path, array in advice.items():
-        assert report[path].max_error is None
-        assert report[path].stored_after == array.candidate(goal).stored
-        assert array.stored_now == report[path].stored_before
-        assert array.current is not None
-        # Which another version of the compressors wrote.
-        assert array.current.stored == pytest.approx(array.stored_now, rel=0.02)
+    for goal in GOALS:
+        schema, layout = advice.best(goal), advice.layout(goal)
+        report = tempozarr.copy(source, tmp_path / goal, schema, layout=layout, verify=True)
+        for path, array in advice.items():
+            assert report[path].max_error is None
+            assert report[path].stored_after == array.candidate(goal).stored
+            assert array.stored_now == report[path].stored_before
+            assert array.current is not None
+            # Which another version of the compressors wrote.
+            assert array.current.stored == pytest.approx(array.stored_now, rel=0.02)
 
 
 @pytest.mark.parametrize("market", ["cm-btcusd", "usdm-btcusdt", "spot-btcusdt"])
 def test_books_are_much_smaller_than_with_xor_and_shuffle(market: str) -> None:
     """What is balanced depends on times: how much smaller and faster is in docs/choosing-codecs.md."""
-    advice = advise(BOOKS / market / "book", seconds=6)[""]
+    advice = advise(BOOKS / market / "book", **ENOUGH)[""]
     assert advice.current is not None
     assert advice.current.chain == advice.default.chain == P1
     balanced = advice.candidate("balanced")
@@ -159,7 +160,7 @@ DTYPES = ["?", "i1", "u2", "i4", "u8", "f2", "f4", "f8", "c8", "M8[ns]", "m8[s]"
 def test_data_types(tmp_path: Path, dtype: str, row_shape: tuple[int, ...]) -> None:
     numbers = np.random.default_rng(0).integers(0, 100, (3001, *row_shape)).cumsum(0) % 120
     rows = numbers.astype("i8").astype(dtype) if dtype[0] in "Mm" else numbers.astype(dtype)
-    advice = advise(rows, seconds=1)
+    advice = advise(rows, seconds=0.4)
     for goal in ("smallest", "balanced"):
         folder = written(tmp_path, advice, rows, goal)
         assert bits(tempozarr.open_array(folder)[...]) == bits(rows)
@@ -246,7 +247,7 @@ def test_of_nearly_equal_ones_balanced_is_read_by_everybody() -> None:
 
 def test_any_candidate_can_be_written(tmp_path: Path) -> None:
     source = BOOKS / "usdm-btcusdt/book"
-    advice = advise(source, **QUICK)[""]
+    advice = advise(source, **ENOUGH)[""]
     one = next(c for c in advice.candidates if "fast-decode" in c.chain and not c.screened)
     assert advice.candidate(one) is one
     schema, layout = advice.best(one), advice.layout(one)
