@@ -256,6 +256,30 @@ def test_any_candidate_can_be_written(tmp_path: Path) -> None:
     assert report[""].stored_after == one.stored
 
 
+@pytest.mark.parametrize("encoding", [{"lz4_level": 9}, {"zstd_fast_decode": True}, {}])
+@pytest.mark.parametrize("compressor", ["numcodecs.lz4", "zstd"])
+@pytest.mark.parametrize("sample_bytes", [8 << 20, 1 << 26])
+def test_how_a_store_was_encoded_is_told_by_its_size(
+    tmp_path: Path, compressor: str, encoding: dict[str, Any], sample_bytes: int
+) -> None:
+    if encoding and ("lz4_level" in encoding) != (compressor == "numcodecs.lz4"):
+        return
+    rows = np.tile(tempozarr.open_array(BOOKS / "usdm-btcusdt/book_raw")[...], (5, 1, 1))
+    codec = {"name": compressor, "configuration": {"level": 6} if compressor == "zstd" else {}}
+    schema = ArraySchema(name="x", dtype="f4", row_shape=(50, 3), codecs=[codec], **encoding)
+    with tempozarr.Writer(tmp_path / "x", schema, layout=(512, 1024)) as writer:
+        writer.append(rows)
+    advice = advise(tmp_path / "x", candidates=[], sample_bytes=sample_bytes, **QUICK)
+    current = advice[""].current
+    assert current is not None
+    assert current.codecs.encoding == schema.encoding
+    is_whole = sample_bytes > rows.nbytes
+    assert current.stored == pytest.approx(advice[""].stored_now, rel=0.001 if is_whole else 0.03)
+    now = advice.now()
+    assert isinstance(now, ArraySchema)
+    assert (now.codecs, now.encoding) == (schema.codecs, schema.encoding)
+
+
 def test_little_is_one_chunk() -> None:
     advice = advise(BOOKS / "usdm-btcusdt/time_ms", **QUICK)[""]
     assert {c.chunk_rows for c in advice.candidates if not c.is_current} == {8192}

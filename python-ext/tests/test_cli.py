@@ -306,11 +306,27 @@ def test_copy_with_advice(
     stored = [tempozarr.info(path).stored_nbytes for path in (target, store)]
     assert stored[0] <= stored[1]
     # What is there is gone on with, whatever would be recommended now.
-    monkeypatch.delattr(tempozarr, "advise")
+    only_now = functools.partial(advise, candidates=[], seconds=2)
+    monkeypatch.setattr(tempozarr, "advise", lambda path, **_: only_now(path))
     array = zarr.open_array(store / "time_ms")
     array.append(np.asarray(array[:100]))
     assert run(*copy, "--resume")[0] == 0
     assert len(tempozarr.open_array(target / "time_ms")) == 6592
+
+
+def test_a_copy_goes_on_with_the_encoding_that_it_began_with(run: Run, tmp_path: Path) -> None:
+    source = BOOKS / "usdm-btcusdt/book_raw"
+    values = tempozarr.open_array(source)[...]
+    schema = schema_of(source)
+    settings = {"codecs": ({"name": "numcodecs.lz4"},), "lz4_level": 9}
+    schema = schema.model_validate(schema.model_dump() | settings)
+    for path, rows in (("begun", values[:4096]), ("whole", values)):
+        with tempozarr.Writer(tmp_path / path, schema, layout=(512, 2048)) as writer:
+            writer.append(rows)
+    assert run("copy", source, tmp_path / "begun", "--advise", "fastest", "--resume")[0] == 0
+    begun, whole = (tempozarr.info(tmp_path / path) for path in ("begun", "whole"))
+    assert begun.stored_nbytes == whole.stored_nbytes
+    np.testing.assert_array_equal(tempozarr.open_array(tmp_path / "begun")[...], values)
 
 
 def test_an_interrupted_copy_is_a_store_and_goes_on(run: Run, tmp_path: Path) -> None:

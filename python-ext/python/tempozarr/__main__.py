@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -292,13 +293,21 @@ def _codecs(arguments: Any, line: _Line) -> tuple[Schema | None, Layout | None]:
         return None, None
     if not arguments.overwrite and _is_store(arguments.target):
         # To go on: another measurement may recommend other codecs.
-        from tempozarr.schema import schema_of
-
-        return schema_of(arguments.target), None
+        return _as_begun(arguments.target), None
     advice = tempozarr.advise(
         arguments.source, access=arguments.access, window=arguments.window, progress=line
     )
     return advice.best(arguments.advise), advice.layout(arguments.advise)
+
+
+def _as_begun(target: str) -> Schema:
+    """Give the schema of a target, with the encodings that its sizes tell if it has rows."""
+    from tempozarr.schema import schema_of
+
+    schema = schema_of(target)
+    with contextlib.suppress(ValueError):
+        schema = tempozarr.advise(target, candidates=[], seconds=5).now()
+    return schema
 
 
 def _left(arguments: Any) -> str:

@@ -195,7 +195,11 @@ class ArrayAdvice:
 
     @property
     def current(self) -> Candidate | None:
-        """How the source is stored; None if it is in no store or by codecs that Rust has not."""
+        """How the source is stored; None if it is in no store or by codecs that Rust has not.
+
+        Of LZ4 and zstd no store says how they were encoded: it is what makes the size nearest to
+        that of the store.
+        """
         return next((c for c in self.candidates if c.is_current), None)
 
     @property
@@ -353,6 +357,14 @@ class Advice(ByPath[ArrayAdvice]):
         if self._group is None:
             return self[""].best(goal)
         return _replaced(self._group, {path: array.best(goal) for path, array in self.items()})
+
+    def now(self) -> ArraySchema | GroupSchema:
+        """How the source is stored, as a schema: also how it was encoded, as far as sizes tell."""
+        now = {
+            path: array.current.codecs.schema(array.schema) if array.current else array.schema
+            for path, array in self.items()
+        }
+        return now[""] if self._group is None else _replaced(self._group, now)
 
     def layout(self, goal: Goal = "balanced") -> dict[str, ArrayPlan]:
         """What is recommended for a goal, as a layout for `Writer` and `copy`.

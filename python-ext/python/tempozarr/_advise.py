@@ -22,6 +22,7 @@ from tempozarr._candidates import (
     Filters,
     Narrowing,
     chain_of,
+    encodings,
     expanded,
     filters,
     first,
@@ -383,6 +384,12 @@ class _Measured:
         random = np.random.default_rng([settings.seed, *subject.path.encode()])
         self.sample = self._draw(random)
         self.windows = Windows.of(settings.window, self.sample, random) if settings.window else None
+        self.stored_now = _stored(place_of(subject.job.array)) if subject.job else None
+        # How it is stored: nothing in a store says how it was encoded, but for the size.
+        self.current = subject.current
+        self._currents = [subject.current] if subject.current else []
+        if subject.current and self.stored_now:
+            self._currents = list(encodings(subject.current))
 
     def advice(self) -> ArrayAdvice:
         """Measure; say what is best."""
@@ -391,9 +398,8 @@ class _Measured:
         chunk_rows = self._chunk_rows()
         looked = self._first_look(self._chosen(errors), chunk_rows)
         trials = self._measure(looked, chunk_rows)
-        job = self.subject.job
-        stored_now = _stored(place_of(job.array)) if job else None
-        self._correct(trials, stored_now)
+        self._find_current(trials)
+        self._correct(trials)
         known = {trial.key for trial in trials}
         measured = [self._candidate(trial, errors, screened=False) for trial in trials]
         measured += [
@@ -420,7 +426,7 @@ class _Measured:
             window=self.settings.window,
             max_error=self.settings.max_error,
             relative=self.settings.relative,
-            stored_now=stored_now,
+            stored_now=self.stored_now,
             candidates=tuple(sorted(noted, key=lambda c: (c.screened, c.stored, c.chunk_rows))),
         )
 
@@ -564,8 +570,7 @@ class _Measured:
         """What is measured in any case: what is stored, the default, and what the user names."""
         chains = [chain_of(codecs, self.schema) for codecs in (self.settings.candidates or ())]
         chains.append(self.default)
-        if self.subject.current:
-            chains.append(self.subject.current)
+        chains += self._currents
         return list({chain.key: chain for chain in chains}.values())
 
     def _measure(self, looked: list[Trial], chunk_rows: int) -> list[Trial]:
@@ -582,10 +587,9 @@ class _Measured:
                     trial.decode()
                 trials[trial.key] = trial
 
-        current = self.subject.current
+        currents = {chain.key for chain in self._currents}
         for chain in self._always():
-            is_current = current is not None and chain.key == current.key
-            stored_rows = self.subject.chunk_rows if is_current else None
+            stored_rows = self.subject.chunk_rows if chain.key in currents else None
             measure(chain, stored_rows or chunk_rows)
         measure(self.default, chunk_rows)
         left = [trial for trial in looked if not _is_beaten(trial, looked)]
@@ -615,26 +619,33 @@ class _Measured:
             for trial in trials:
                 trial.decode()
 
-    def _correct(self, trials: list[Trial], stored_now: int | None) -> None:
+    def _find_current(self, trials: list[Trial]) -> None:
+        """Choose, of the ways in which the source may have been encoded, that of its size."""
+        if self.stored_now and self._currents:
+            stored, keys = self.stored_now, {chain.key for chain in self._currents}
+            rows = self.subject.chunk_rows
+            known = [t for t in trials if t.chain.key in keys and t.chunk_rows == rows]
+            self.current = min(known, key=lambda t: abs(t.stored - stored)).chain
+
+    def _correct(self, trials: list[Trial]) -> None:
         """Correct sizes by how much the sample is smaller than the whole where that is known.
 
         Of what is stored, both sizes are: a sample that compresses better than the rest does so by
         other chains too. If they are far apart, the reason is another one.
         """
         current = next((trial for trial in trials if self._is_current(trial)), None)
-        if current is None or not stored_now or self.sample.tail is None:
+        if current is None or not self.stored_now or self.sample.tail is None:
             return
-        factor = (stored_now - self._index_nbytes(current)) / max(current.stored, 1)
+        factor = (self.stored_now - self._index_nbytes(current)) / max(current.stored, 1)
         if 1 / _MOST_CORRECTION < factor < _MOST_CORRECTION:
             for trial in trials:
                 trial.stored *= factor
 
     def _is_current(self, trial: Trial) -> bool:
         """Whether the source is stored so."""
-        current = self.subject.current
         return (
-            current is not None
-            and trial.chain.key == current.key
+            self.current is not None
+            and trial.chain.key == self.current.key
             and trial.chunk_rows == (self.subject.chunk_rows or trial.chunk_rows)
         )
 

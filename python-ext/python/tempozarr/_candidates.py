@@ -27,6 +27,7 @@ Json: TypeAlias = dict[str, Any]
 _LZ4: Json = {"name": "numcodecs.lz4", "configuration": {}}
 _LZ4_HC = 9
 _USUAL = Encoding()
+_ZSTD_NAMES = {"zstd", "numcodecs.zstd"}
 _PLANES = 2  # bytes of an element from which on there are planes to shuffle
 _PCODEC = "numcodecs.pcodec"
 _PCODEC_SIZES = {"f": (2, 4, 8), "i": (2, 4, 8), "u": (2, 4, 8), "m": (8,), "M": (8,)}
@@ -68,6 +69,16 @@ class Chain:
         """The schema of an array that is stored by these codecs."""
         changes = {"codecs": self.codecs, "float16": False, "compression_ratio_hint": ratio}
         return like.model_copy(update=changes | self.encoding._asdict())
+
+
+def encodings(chain: Chain) -> Iterator[Chain]:
+    """The chain, encoded in each way that is tried."""
+    names = {codec["name"] for codec in chain.codecs}
+    yield Chain(chain.codecs)
+    if "numcodecs.lz4" in names:
+        yield Chain(chain.codecs, Encoding(lz4_level=_LZ4_HC))
+    if not names.isdisjoint(_ZSTD_NAMES):
+        yield Chain(chain.codecs, Encoding(zstd_fast_decode=True))
 
 
 def chain_of(codecs: Sequence[Any], like: ArraySchema, encoding: Encoding = _USUAL) -> Chain:

@@ -574,7 +574,8 @@ def _laid_out(
     given = layout_by_path(layout, arrays)
     if all(path in given or array.late for path, array in arrays.items()):
         return given
-    return {**plan(schema, rows, path=root), **given}
+    planned = plan(schema, rows, path=root)
+    return {**planned, **given} if given else planned
 
 
 def _new_documents(schema: Schema, layout: Layout) -> dict[str, dict[str, Any]]:
