@@ -42,15 +42,13 @@ def convert(advice: tempozarr.ArrayAdvice, rows: np.ndarray, folder: Path) -> li
     found = []
     for n, candidate in enumerate(c for c in advice.candidates if not c.screened):
         path = folder / str(n)
-        layout = {"": advice.layout(candidate)}
+        layout = advice.layout(candidate)
         with tempozarr.Writer(path, advice.best(candidate), layout=layout) as writer:
             writer.append(rows)
         array = tempozarr.open_array(path)
         if array[...].tobytes() != rows.tobytes():
             raise AssertionError(f"{advice.path}: {candidate.chain} is read back differently")
-        files = (path / "c").rglob("*")
-        stored = sum(file.stat().st_size for file in files if file.is_file())
-        found.append(Real(candidate, array, stored))
+        found.append(Real(candidate, array, tempozarr.info(path).stored_nbytes))
     return found
 
 

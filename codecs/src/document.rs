@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zarrs::array::{Array, ArrayMetadata};
 use zarrs::config::global_config;
 use zarrs::node::meta_key_v3;
@@ -48,7 +48,7 @@ where
     let invalid =
         |error: serde_json::Error| StorageError::InvalidMetadata(key.clone(), error.to_string());
     let mut document = serde_json::to_value(metadata).map_err(invalid)?;
-    document["codecs"] = spelled_out(&document["codecs"]);
+    document["codecs"] = spelled_out(&document["codecs"]).into();
     let json = serde_json::to_vec_pretty(&document).map_err(invalid)?;
     array
         .storage_transformers()
@@ -57,7 +57,7 @@ where
 }
 
 /// The codecs that are meant, each with its configuration.
-fn spelled_out(codecs: &Value) -> Value {
+fn spelled_out(codecs: &Value) -> Vec<Value> {
     let codecs = codecs.as_array().into_iter().flatten();
     codecs.flat_map(meant).collect()
 }
@@ -70,18 +70,17 @@ fn meant(codec: &Value) -> Vec<Value> {
         .unwrap_or_default();
     let configuration = &codec["configuration"];
     if name == registry::hidden(fused::NAME) {
-        let chain = configuration["codecs"].as_array();
-        return chain.into_iter().flatten().flat_map(meant).collect();
+        return spelled_out(&configuration["codecs"]);
     }
     if name == registry::hidden(encoding::NAME) {
         return meant(&configuration["codec"]);
     }
-    let mut fields = codec.as_object().cloned().unwrap_or_else(Map::new);
+    let mut fields = codec.as_object().cloned().unwrap_or_default();
     fields.insert("name".into(), name.into());
     let configuration = fields.entry("configuration").or_insert_with(|| json!({}));
     for inner in ["codecs", "index_codecs"] {
         if let Some(codecs) = configuration.get_mut(inner) {
-            *codecs = spelled_out(codecs);
+            *codecs = spelled_out(codecs).into();
         }
     }
     vec![fields.into()]

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zarrs::array::codec::array_to_bytes::sharding::ShardingCodecConfigurationV1;
 use zarrs_codec::{Codec, CodecError};
 use zarrs_metadata::ArrayMetadata;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::PluginCreateError;
 
-use crate::util::configuration;
+use crate::util::{configuration, sharding};
 use crate::{Lz4Codec, ZstdCodec, lz4, registry};
 
 /// How to encode, beyond what metadata can say. Every decoder of the codecs reads what is encoded.
@@ -24,24 +23,19 @@ pub struct Encoding {
 }
 
 impl Encoding {
-    /// The codec of `metadata`, if this is about it.
-    fn codec(self, metadata: &MetadataV3) -> Option<Result<Codec, PluginCreateError>> {
-        if let Some(level) = self.lz4_level
-            && registry::is_named(metadata, LZ4)
-        {
-            let codec = Lz4Codec::of(metadata).map(|codec| codec.with_level(level));
-            return Some(codec.map(|codec| Codec::BytesToBytes(Arc::new(codec))));
-        }
-        if self.zstd_fast_decode && ZSTD.iter().any(|name| registry::is_named(metadata, name)) {
-            let codec = ZstdCodec::of(metadata).map(ZstdCodec::with_fast_decode);
-            return Some(codec.map(|codec| Codec::BytesToBytes(Arc::new(codec))));
-        }
-        None
+    /// Whether it says how that codec encodes.
+    fn is_about(self, codec: &MetadataV3) -> bool {
+        (self.lz4_level.is_some() && is_one_of(codec, &LZ4))
+            || (self.zstd_fast_decode && is_one_of(codec, &ZSTD))
     }
 }
 
-const LZ4: &str = "numcodecs.lz4";
+const LZ4: [&str; 1] = ["numcodecs.lz4"];
 const ZSTD: [&str; 2] = ["zstd", "numcodecs.zstd"];
+
+fn is_one_of(codec: &MetadataV3, names: &[&str]) -> bool {
+    names.iter().any(|name| registry::is_named(codec, name))
+}
 
 /// The name in metadata of a codec with an encoding.
 pub(crate) const NAME: &str = "encoding";
@@ -55,10 +49,10 @@ struct Encoded {
 /// Create a codec that [`encode_with`] put into metadata.
 pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
     let Encoded { encoding, codec } = metadata.to_typed_configuration()?;
-    let name = codec.name();
-    encoding
-        .codec(&codec)
-        .unwrap_or_else(|| Err(PluginCreateError::Other(format!("{name}: no encoding"))))
+    Ok(Codec::BytesToBytes(match encoding.lz4_level {
+        Some(level) if is_one_of(&codec, &LZ4) => Arc::new(Lz4Codec::of(&codec)?.with_level(level)),
+        _ => Arc::new(ZstdCodec::of(&codec)?.with_fast_decode()),
+    }))
 }
 
 /// The metadata of an array whose codecs, at any level of sharding, encode so.
@@ -96,9 +90,8 @@ pub fn encode_with(
             "lz4: level {level} is out of range, expected 2 <= level <= 12"
         ));
     }
-    let mut encoded = metadata.clone();
     let settings = [
-        (encoding.lz4_level.is_some(), "lz4_level", &[LZ4][..]),
+        (encoding.lz4_level.is_some(), "lz4_level", &LZ4[..]),
         (encoding.zstd_fast_decode, "zstd_fast_decode", &ZSTD),
     ];
     for (is_set, setting, names) in settings {
@@ -109,12 +102,11 @@ pub fn encode_with(
             ));
         }
     }
-    if let ArrayMetadata::V3(metadata) = &mut encoded {
-        metadata.codecs = metadata
-            .codecs
-            .iter()
-            .map(|codec| with(codec, encoding))
-            .collect();
+    let mut encoded = metadata.clone();
+    if encoding != Encoding::default()
+        && let ArrayMetadata::V3(metadata) = &mut encoded
+    {
+        metadata.codecs = with(&metadata.codecs, encoding);
     }
     Ok(encoded)
 }
@@ -122,36 +114,30 @@ pub fn encode_with(
 /// Whether there is a codec of those names, at any level of sharding.
 fn has_one(codecs: &[MetadataV3], names: &[&str]) -> bool {
     codecs.iter().any(|codec| {
-        names.iter().any(|name| registry::is_named(codec, name))
+        is_one_of(codec, names)
             || sharding(codec).is_some_and(|sharding| has_one(&sharding.codecs, names))
     })
 }
 
-/// The codec, or the codecs within it, with an encoding.
-fn with(codec: &MetadataV3, encoding: Encoding) -> MetadataV3 {
-    if encoding.codec(codec).is_some() {
-        let codec = codec.clone();
-        return MetadataV3::new_with_configuration(
-            registry::hidden(NAME),
-            configuration(&Encoded { encoding, codec }),
-        );
+/// The codecs, and those within them, with an encoding.
+fn with(codecs: &[MetadataV3], encoding: Encoding) -> Vec<MetadataV3> {
+    let mut encoded = codecs.to_vec();
+    for codec in &mut encoded {
+        let (name, configuration) = if encoding.is_about(codec) {
+            let codec = codec.clone();
+            (
+                registry::hidden(NAME),
+                configuration(&Encoded { encoding, codec }),
+            )
+        } else if let Some(mut sharding) = sharding(codec) {
+            sharding.codecs = with(&sharding.codecs, encoding);
+            (codec.name().to_owned(), configuration(&sharding))
+        } else {
+            continue;
+        };
+        *codec = MetadataV3::new_with_configuration(name, configuration);
     }
-    let Some(mut sharding) = sharding(codec) else {
-        return codec.clone();
-    };
-    sharding.codecs = sharding
-        .codecs
-        .iter()
-        .map(|codec| with(codec, encoding))
-        .collect();
-    MetadataV3::new_with_configuration(codec.name().to_owned(), configuration(&sharding))
-}
-
-fn sharding(codec: &MetadataV3) -> Option<ShardingCodecConfigurationV1> {
-    let is_sharding = codec.name() == "sharding_indexed";
-    is_sharding
-        .then(|| codec.to_typed_configuration().ok())
-        .flatten()
+    encoded
 }
 
 #[cfg(test)]
@@ -250,11 +236,22 @@ mod tests {
         let metadata = metadata(&json!([bytes, lz4(), zstd("zstd")]));
         let found = [HC, FAST_DECODE, both].map(|e| stored(encode_with(&metadata, e).unwrap()));
         assert!(found[0] != found[1] && found[1] != found[2] && found[0] != found[2]);
-        let same = encode_with(&metadata, Encoding::default()).unwrap();
-        assert_eq!(
-            serde_json::to_value(same).unwrap(),
-            serde_json::to_value(metadata).unwrap()
-        );
+    }
+
+    #[test]
+    fn no_encoding_leaves_metadata_as_they_are_spelt() {
+        crate::register();
+        let little = json!({"name": "bytes", "configuration": {"endian": "little"}});
+        let sharded = json!([{"name": "sharding_indexed", "configuration": {
+            "chunk_shape": [1000, 4], "codecs": [little, lz4()], "index_codecs": [little]}}]);
+        for codecs in [json!([little, lz4()]), sharded] {
+            let metadata = metadata(&codecs);
+            let same = encode_with(&metadata, Encoding::default()).unwrap();
+            assert_eq!(
+                serde_json::to_value(same).unwrap(),
+                serde_json::to_value(metadata).unwrap()
+            );
+        }
     }
 
     #[test]

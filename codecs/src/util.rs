@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use serde::Serialize;
+use zarrs::array::codec::array_to_bytes::sharding::ShardingCodecConfigurationV1;
 use zarrs_codec::CodecError;
 use zarrs_metadata::Configuration;
 use zarrs_metadata::v2::MetadataV2;
@@ -14,6 +15,12 @@ pub(crate) fn configuration(configuration: &impl Serialize) -> Configuration {
         Ok(serde_json::Value::Object(map)) => map.into(),
         _ => Configuration::default(),
     }
+}
+
+/// The configuration of a codec, if it is sharding.
+pub(crate) fn sharding(codec: &MetadataV3) -> Option<ShardingCodecConfigurationV1> {
+    let is_sharding = codec.name() == "sharding_indexed";
+    is_sharding.then(|| codec.to_typed_configuration().ok())?
 }
 
 /// Metadata of a codec, of either version of Zarr.

@@ -65,8 +65,17 @@ def test_stores_become_as_small_as_was_said(tmp_path: Path) -> None:
             assert array.current.stored == pytest.approx(array.stored_now, rel=0.02)
 
 
-@pytest.mark.parametrize("market", ["cm-btcusd", "usdm-btcusdt", "spot-btcusdt"])
-def test_books_are_much_smaller_than_with_xor_and_shuffle(market: str) -> None:
+@pytest.mark.parametrize(
+    ("market", "high", "fast", "small"),
+    [
+        ("cm-btcusd", 1.49, 1.65, 1.8),
+        ("usdm-btcusdt", 1.32, 1.42, 1.55),
+        ("spot-btcusdt", 1.45, 1.45, 1.65),
+    ],
+)
+def test_books_are_much_smaller_than_with_xor_and_shuffle(
+    market: str, high: float, fast: float, small: float
+) -> None:
     """What is balanced depends on times: how much smaller and faster is in docs/choosing-codecs.md."""
     advice = advise(BOOKS / market / "book", **ENOUGH)[""]
     assert advice.current is not None
@@ -76,9 +85,9 @@ def test_books_are_much_smaller_than_with_xor_and_shuffle(market: str) -> None:
     assert "zarr-python" in balanced.readers
     assert advice.current.stored / advice.candidate("smallest").stored > 1.7
     least = {c.chain: c.stored for c in reversed(advice.candidates)}
-    assert least[P1] / least["float16, zstd 9"] > 1.55
-    assert least[P1] / least["float16, zstd 6 fast-decode"] > 1.4
-    assert least[P1] / least["float16, lz4-hc 9"] > 1.3
+    assert least[P1] / least["float16, zstd 9"] > small
+    assert least[P1] / least["float16, zstd 6 fast-decode"] > fast
+    assert least[P1] / least["float16, lz4-hc 9"] > high
 
 
 def test_a_sample_tells_the_size_of_the_whole(tmp_path: Path) -> None:
@@ -256,14 +265,19 @@ def test_any_candidate_can_be_written(tmp_path: Path) -> None:
     assert report[""].stored_after == one.stored
 
 
-@pytest.mark.parametrize("encoding", [{"lz4_level": 9}, {"zstd_fast_decode": True}, {}])
-@pytest.mark.parametrize("compressor", ["numcodecs.lz4", "zstd"])
+@pytest.mark.parametrize(
+    ("compressor", "encoding"),
+    [
+        ("numcodecs.lz4", {}),
+        ("numcodecs.lz4", {"lz4_level": 9}),
+        ("zstd", {}),
+        ("zstd", {"zstd_fast_decode": True}),
+    ],
+)
 @pytest.mark.parametrize("sample_bytes", [8 << 20, 1 << 26])
 def test_how_a_store_was_encoded_is_told_by_its_size(
     tmp_path: Path, compressor: str, encoding: dict[str, Any], sample_bytes: int
 ) -> None:
-    if encoding and ("lz4_level" in encoding) != (compressor == "numcodecs.lz4"):
-        return
     rows = np.tile(tempozarr.open_array(BOOKS / "usdm-btcusdt/book_raw")[...], (5, 1, 1))
     codec = {"name": compressor, "configuration": {"level": 6} if compressor == "zstd" else {}}
     schema = ArraySchema(name="x", dtype="f4", row_shape=(50, 3), codecs=[codec], **encoding)

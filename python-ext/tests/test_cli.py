@@ -306,8 +306,12 @@ def test_copy_with_advice(
     stored = [tempozarr.info(path).stored_nbytes for path in (target, store)]
     assert stored[0] <= stored[1]
     # What is there is gone on with, whatever would be recommended now.
-    only_now = functools.partial(advise, candidates=[], seconds=2)
-    monkeypatch.setattr(tempozarr, "advise", lambda path, **_: only_now(path))
+
+    def only_now(path: Path, *, candidates: list[Any], seconds: float) -> tempozarr.Advice:
+        assert (str(path), candidates) == (str(target), [])
+        return advise(path, candidates=candidates, seconds=seconds)
+
+    monkeypatch.setattr(tempozarr, "advise", only_now)
     array = zarr.open_array(store / "time_ms")
     array.append(np.asarray(array[:100]))
     assert run(*copy, "--resume")[0] == 0

@@ -208,6 +208,11 @@ def test_layouts_may_name_some_of_the_arrays_or_be_of_the_only_one(store: Path) 
         assert writer.layout is None
     with pytest.raises(ValueError, match=r"layout: expected paths among \[''\], got \['mid'\]"):
         Writer(store, MID, layout={"mid": (4, None)})
+    wrong: Any = 4096
+    with pytest.raises(
+        TypeError, match=r"layout: expected a tempozarr\.Plan, or \(rows of .* 4096"
+    ):
+        Writer(store, MID, layout=wrong)
     assert tempozarr.open_array(store).shape == (2,)  # what was there still is
 
 

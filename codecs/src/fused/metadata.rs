@@ -13,7 +13,7 @@ use super::chain::Unfused;
 use super::codec::{FusedCodec, NAME};
 use super::plan::Plan;
 use crate::registry::hidden;
-use crate::util::configuration;
+use crate::util::{self, configuration};
 
 /// Whether an array's chunks are decoded in one pass, and how or why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ impl std::fmt::Display for Explanation {
 /// pass, if there is one; else the same metadata. At any level of sharding.
 ///
 /// It is for opening the array (`Array::new_with_metadata`): only this crate knows the codec in it,
-/// and [`store_metadata`](crate::store_metadata) puts the others back. Arrays of Zarr V2 stay as they are; [`fuse_chain`] takes their codecs.
-/// [`register`](crate::register) must have been called.
+/// and [`store_metadata`](crate::store_metadata) puts the others back. Arrays of Zarr V2 stay as they
+/// are; [`fuse_chain`] takes their codecs. [`register`](crate::register) must have been called.
 #[must_use]
 pub fn fuse(metadata: &ArrayMetadata) -> ArrayMetadata {
     let mut fused = metadata.clone();
@@ -173,8 +173,6 @@ impl Chunk {
 
 /// The sharding among the codecs, and where it is.
 fn sharding(codecs: &[MetadataV3]) -> Option<(usize, ShardingCodecConfigurationV1)> {
-    let place = codecs
-        .iter()
-        .position(|codec| codec.name() == "sharding_indexed")?;
-    Some((place, codecs[place].to_typed_configuration().ok()?))
+    let mut places = codecs.iter().enumerate();
+    places.find_map(|(place, codec)| Some((place, util::sharding(codec)?)))
 }

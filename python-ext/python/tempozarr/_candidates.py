@@ -11,7 +11,7 @@ import numcodecs
 import numpy as np
 
 from tempozarr import _chains
-from tempozarr._chains import Encoding
+from tempozarr._chains import ENCODED, Encoding
 from tempozarr._compare import errors, first_difference
 from tempozarr._errors import MetadataError
 
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = dict[str, Any]
 
 _LZ4: Json = {"name": "numcodecs.lz4", "configuration": {}}
-_LZ4_HC = 9
-_USUAL = Encoding()
-_ZSTD_NAMES = {"zstd", "numcodecs.zstd"}
+_USUAL, _HC, _FAST_DECODE = Encoding(), Encoding(lz4_level=9), Encoding(zstd_fast_decode=True)
 _PLANES = 2  # bytes of an element from which on there are planes to shuffle
 _PCODEC = "numcodecs.pcodec"
 _PCODEC_SIZES = {"f": (2, 4, 8), "i": (2, 4, 8), "u": (2, 4, 8), "m": (8,), "M": (8,)}
@@ -75,10 +73,9 @@ def encodings(chain: Chain) -> Iterator[Chain]:
     """The chain, encoded in each way that is tried."""
     names = {codec["name"] for codec in chain.codecs}
     yield Chain(chain.codecs)
-    if "numcodecs.lz4" in names:
-        yield Chain(chain.codecs, Encoding(lz4_level=_LZ4_HC))
-    if not names.isdisjoint(_ZSTD_NAMES):
-        yield Chain(chain.codecs, Encoding(zstd_fast_decode=True))
+    for setting, encoding in (("lz4_level", _HC), ("zstd_fast_decode", _FAST_DECODE)):
+        if names.intersection(ENCODED[setting]):
+            yield Chain(chain.codecs, encoding)
 
 
 def chain_of(codecs: Sequence[Any], like: ArraySchema, encoding: Encoding = _USUAL) -> Chain:
@@ -277,8 +274,8 @@ def expanded(filtered: Filters) -> Iterator[tuple[list[Json], Encoding]]:
     """
     if filtered.names[-1:] == (_PCODEC,):
         return
-    yield [*filtered.codecs(), _LZ4], Encoding(lz4_level=_LZ4_HC)
-    yield [*filtered.codecs(), _zstd(6)], Encoding(zstd_fast_decode=True)
+    yield [*filtered.codecs(), _LZ4], _HC
+    yield [*filtered.codecs(), _zstd(6)], _FAST_DECODE
     yield [*filtered.codecs(), _zstd(9)], _USUAL
     for shuffle in ("shuffle", "bitshuffle") if filtered.shuffles else ("noshuffle",):
         for name, level in (("lz4hc", 9), ("zstd", 5), ("lz4", 5)):

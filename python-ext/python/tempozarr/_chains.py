@@ -44,6 +44,10 @@ class Encoding(NamedTuple):
     zstd_fast_decode: bool = False
 
 
+# Codecs that each setting of an encoding is about.
+ENCODED = {"lz4_level": ("numcodecs.lz4",), "zstd_fast_decode": ("zstd", "numcodecs.zstd")}
+
+
 def canonical(
     codecs: Sequence[Any], dtype: np.dtype[Any], row_shape: tuple[int, ...]
 ) -> list[Json]:

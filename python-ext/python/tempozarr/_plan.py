@@ -139,10 +139,17 @@ def layout_by_path(layout: Layout | ArrayLayout | None, paths: Iterable[str]) ->
 
     Raises
     ------
+    TypeError
+        If it is none.
     ValueError
         If it is of other paths.
     """
     given = {"": layout} if isinstance(layout, ArrayPlan | tuple) else layout or {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            "layout: expected a tempozarr.Plan, or (rows of a chunk, rows of a shard or None) by "
+            f"path, got {layout!r}"
+        )
     expected = sorted(paths)
     if unknown := sorted(set(given) - set(expected)):
         raise ValueError(f"layout: expected paths among {expected}, got {unknown}")

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["ArraySchema", "GroupSchema", "schema_of"]
 
 _COMPARED = ("dtype", "fill_value", "row_shape", "codecs", "dimension_names")
-# Codecs that each setting of an encoding is about.
-_ENCODED = {"lz4_level": ("numcodecs.lz4",), "zstd_fast_decode": ("zstd", "numcodecs.zstd")}
 _V2_DIMENSIONS = "_ARRAY_DIMENSIONS"  # xarray's
 
 
@@ -375,7 +373,7 @@ class ArraySchema(_Schema):
     @classmethod
     def _only_its_codec(cls, setting: int | None, info: ValidationInfo) -> int | None:
         names = [str(codec["name"]) for codec in info.data.get("codecs", ())]
-        wanted = _ENCODED[str(info.field_name)]
+        wanted = _chains.ENCODED[str(info.field_name)]
         if setting and names and not set(wanted).intersection(names):
             raise ValueError(
                 f"expected a chain with {wanted[0]}, got {', '.join(names)}: choose that "
