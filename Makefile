@@ -68,7 +68,7 @@ test: test-rust test-python ## Run all tests
 
 .PHONY: test-rust
 test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
-	cargo test --workspace
+	PROPTEST_RNG_SEED=1 cargo test --workspace
 
 .PHONY: test-python
 test-python: $(if $(filter-out no,$(ZARRITA)),conformance/zarrita/node_modules/.ready)
@@ -82,6 +82,13 @@ test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Pytho
 ifneq ($(origin PYTHONS),command line)
 	@$(FIND_PYTHON) 3.11 >/dev/null || { echo "Python 3.11, the oldest supported, must be tested too"; exit 1; }
 endif
+
+# `make test` tries the same examples every time. What this finds becomes an example of a test.
+.PHONY: test-random
+test-random: $$(VENV)/.tempozarr ## Run the tests that draw examples on many new ones
+	PROPTEST_CASES=10000 cargo test -p tempozarr --lib
+	$(VENV)/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . python-ext/tests -m hypothesis \
+		--hypothesis-profile random --hypothesis-show-statistics $(ARGS)
 
 .PHONY: test-zarr-python
 test-zarr-python: $$(foreach v,$$(ZARR_PYTHONS),.venv/zarr-python-py$$(v)/.tempozarr) ## Run zarr-python's own tests with our pipeline, on the oldest and the newest Python

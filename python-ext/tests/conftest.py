@@ -17,9 +17,25 @@ from numpy.typing import NDArray
 import tempozarr
 from tempozarr.codecs import TemporalXOR
 
-# How long an example takes is the machine's business.
-settings.register_profile("tempozarr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("tempozarr")
+# `make test` tries the same examples every time; `make test-random` looks for new ones. How long an
+# example takes is the machine's business.
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "random", settings.get_profile("repeatable"), derandomize=False, max_examples=1000
+)
+settings.load_profile("repeatable")
+
+
+def examples(count: int) -> int:
+    """How many examples a slow test tries: `count` in `make test`, more in `make test-random`."""
+    return count * settings().max_examples // 100
+
 
 # A shell that starts the tests in the background has them, and all that they start, ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -188,6 +188,7 @@ def selections(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
     return items[0] if len(items) == 1 and draw(st.booleans()) else tuple(items)
 
 
+@pytest.mark.hypothesis  # the examples are drawn inside
 @pytest.mark.parametrize("name", ["three", "sharded", "v2_f", "strings"])
 def test_any_selection(stores: Path, name: str) -> None:
     @given(selections(ARRAYS[name][0].shape))

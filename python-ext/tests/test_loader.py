@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tempozarr
-from conftest import ARRAYS
+from conftest import ARRAYS, examples
 from numbered import MEMBERS, Rows, Source, ids, loader_of, values, wanted, write
 from tempozarr import Field, WindowLoader
 
@@ -403,7 +403,7 @@ def test_a_state_goes_on_behind_every_batch(store: Path, shuffle: Any) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_a_state_is_good_for_other_ranks_and_batch_sizes(store: Path, data: st.DataObject) -> None:
     shuffle = data.draw(st.sampled_from(SHUFFLES))
     order = ids(loader_of(store, shuffle=shuffle, batch_size=SIZE, **SMALL))

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from conftest import examples
 from numbered import MEMBERS, Rows, Source, ids, values, wanted, write
 from tempozarr import Field, WindowLoader
 
@@ -322,7 +323,7 @@ def situations(draw: st.DrawFn) -> tuple[dict[str, list[Source]], dict[str, Any]
 @given(
     situations(), st.sampled_from([False, "global", "chunk"]), st.integers(1, 9), st.integers(1, 3)
 )
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_everything_together(
     fresh: Iterator[Path], situation: Any, shuffle: Any, batch_size: int, world_size: int
 ) -> None:
@@ -431,7 +432,7 @@ def test_split_leaves_gaps_and_excluded_rows_out(tmp_path: Path) -> None:
     st.lists(st.floats(0.05, 1), min_size=2, max_size=4), st.integers(0, 4),
     st.tuples(st.booleans(), st.booleans()),
 )  # fmt: skip
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_split_of_several_series(
     fresh: Iterator[Path], shapes: list[Any], shares: list[float], gap: int, kind: tuple[bool, bool]
 ) -> None:

@@ -22,7 +22,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, ZstdC
 from zarr.codecs.numcodecs import BZ2, FixedScaleOffset, PCodec
 
 import tempozarr
-from conftest import ARRAYS, ramp
+from conftest import ARRAYS, examples, ramp
 from producer import LAYOUT, SCHEMA, rows
 from tempozarr import CodecError, Writer, _core
 from test_fused import CHAINS, HALVES, SHAPE
@@ -116,12 +116,13 @@ def test_every_window_is_a_slice(stores: Path, name: str, cache_bytes: int) -> N
             same(ours.windows(start, length, step=step), cut(x, start, length, step))
 
 
+@pytest.mark.hypothesis  # the examples are drawn inside
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_any_windows(layouts: Path, name: str) -> None:
     x = values(LAYOUTS[name][0])
     arrays = [tempozarr.open_array(layouts / name, cache_bytes=n) for n in (0, 2000, AMPLE)]
 
-    @settings(max_examples=20)
+    @settings(max_examples=examples(20))
     @given(st.data())
     def law(data: st.DataObject) -> None:
         length = data.draw(st.integers(1, len(x)))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from zarr.storage import LocalStore, MemoryStore
 
 import tempozarr
+from conftest import examples
 from producer import LAYOUT, MID, SCHEMA, rows
 from tempozarr import CodecError, MetadataError, StoreError, TempozarrError, Writer, _commit, plan
 from tempozarr.codecs import TemporalXOR
@@ -71,7 +72,7 @@ def test_each_flush_is_visible_and_what_comes_after_is_not(store: Path) -> None:
     check(store, count + 9)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(
     st.lists(st.tuples(st.integers(0, 90), st.booleans(), st.booleans()), max_size=8),
     st.sampled_from([(1, None), (3, None), (8, None), (1, 4), (8, 16), (5, 35)]),

@@ -47,10 +47,10 @@ _V2_DIMENSIONS = "_ARRAY_DIMENSIONS"  # xarray's
 
 def _check_name(name: str) -> str:
     """Refuse what zarr forbids as the name of a node, or a file system as one of a folder."""
-    if name in {"", ".", ".."} or "/" in name or name.startswith("__") or not name.isprintable():
+    if not name.strip(".") or "/" in name or name.startswith("__") or not name.isprintable():
         raise ValueError(
-            "expected a name without '/' and control characters, that is not '', '.' or '..' and "
-            f"does not begin with '__', got {name!r}"
+            "expected a name without '/' and control characters, that is not '' or only periods "
+            f"and does not begin with '__', got {name!r}"
         )
     return name
 
