@@ -535,6 +535,8 @@ class Group(Mapping[str, "Array | Group"]):
             return _node(_folder(self._root, self._join(key))) is not None
         except KeyError:
             return False
+        except MetadataError:
+            return True  # as those have it that iterate: it is there, and damaged
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Names and arrays in this group; a MetadataError if one, or a group, is damaged."""
@@ -841,8 +843,8 @@ def _enter(folder: Path | Folder, depth: int, places: Places) -> None:
     """Go into a group that has so many groups around it, or refuse to."""
     if depth >= DEEPEST:
         raise MetadataError(
-            f"expected groups nested at most {DEEPEST} deep, got more at {folder}: open one of those "
-            "around it"
+            f"expected groups nested at most {DEEPEST} deep, got more at {folder}: open one of "
+            "those around it"
         )
     if isinstance(folder, Path):
         places.enter(folder, depth)

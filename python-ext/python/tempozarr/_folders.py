@@ -111,15 +111,22 @@ def walk(
             levels.pop()
 
 
-def expect_files(folder: Path) -> None:
-    """Check that all below a folder are regular files: other programs wait for named pipes.
+def expect_files(folder: Path, has: Callable[[str], object]) -> None:
+    """Check what other programs would wait for, or take for nothing: all files are regular ones.
+
+    Parameters
+    ----------
+    folder
+        Folder of an array.
+    has
+        Whether something of that name in it is a chunk, and must be a file.
 
     Raises
     ------
     StoreError
         If one is not; and as for `walk`.
     """
-    for _, entry in walk(folder, lambda *_: True):
+    for _, entry in walk(folder, lambda name, _: not has(name)):
         try:
             is_file = stat.S_ISREG(entry.stat().st_mode)
         except FileNotFoundError:

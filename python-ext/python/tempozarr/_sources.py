@@ -16,6 +16,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from tempozarr import _array, _chains
 from tempozarr._array import Array, Cache, _folder, _native, located, nodes
+from tempozarr._chunks import Keys
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._folders import expect_files
 from tempozarr._objects import Folder
@@ -81,8 +82,9 @@ def _open(folder: Path | Folder, document: Mapping[str, Any]) -> AnyArray:
 
 
 def _zarr_array(folder: Path, document: Mapping[str, Any]) -> zarr.Array[Any]:
-    """Open an array with zarr-python, of which nothing is known to do harm."""
-    expect_files(folder)
+    """Open an array with zarr-python, whose files are what they should be."""
+    keys = Keys(document)
+    expect_files(folder, lambda name: keys.index(name) is not None)
     try:
         with _chains.quiet():
             return zarr.open_array(folder, mode="r", zarr_format=document["zarr_format"])
