@@ -20,7 +20,6 @@ use zarrs::plugin::{ExtensionName, ZarrVersion};
 
 use crate::array;
 use crate::chunk::{Merge, Spec, Update, lengths, store_error};
-use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
 use crate::pool;
@@ -104,7 +103,7 @@ impl Appender {
             zstd_fast_decode,
         };
         let (stored, kind, _) = pool::compute(py, || array::open(&root, path, encoding))?;
-        let Kind::Fixed(dtype, _) = &kind else {
+        let Some(descr) = kind.descr(py)? else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"
             ))
@@ -117,7 +116,6 @@ impl Appender {
             ))
             .into());
         }
-        let descr = PyArrayDescr::new(py, dtype)?.unbind();
         let chunk = stored.chunk_shape(&vec![0; stored.dimensionality()]);
         let chunk = chunk.map_err(|error| Error::Metadata(error.to_string()))?;
         let columns = std::iter::zip(stored.shape(), &chunk).skip(1);

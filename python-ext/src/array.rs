@@ -1,9 +1,8 @@
 //! `Array`: one array of a store, opened once and read from any thread.
 
 use std::borrow::Cow;
-use std::fs;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -20,6 +19,7 @@ use zarrs_codec::CodecOptions;
 use crate::cache::{Cache, Chunk, Held};
 use crate::cast::Cast;
 use crate::chunk::{Spec, lengths};
+use crate::document;
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::fetch;
@@ -30,7 +30,6 @@ use crate::pool;
 use crate::selection::{self, Axis, Cell, Part, Parts, Transfer};
 use crate::source::{Blocks, Handle, Kept, Known, Source};
 use crate::stats::{Counter, Stats};
-use crate::store::is_absent;
 
 /// One array of a store. It never changes; threads share it freely.
 #[pyclass(frozen, module = "tempozarr._core")]
@@ -97,10 +96,7 @@ impl Array {
             (Root::Objects(_), None) => Err(Error::Value("expected metadata, got none".into())),
         })?;
         let spec = Spec::new(&array, kind);
-        let descr = match &spec.kind {
-            Kind::Fixed(dtype, _) => Some(PyArrayDescr::new(py, dtype)?.unbind()),
-            Kind::Text | Kind::Bytes => None,
-        };
+        let descr = spec.kind.descr(py)?;
         Ok(Self {
             grid: Grid::new(array.chunk_grid(), &spec),
             stored: array,
@@ -633,15 +629,10 @@ pub type Opened = (zarrs::array::Array<()>, Kind, String);
 /// # Errors
 /// [`Error::Store`] if there is none, [`Error::Metadata`] if it cannot be used.
 pub fn open(root: &Path, path: &str, encoding: Encoding) -> Result<Opened> {
-    let folder = root.join(path.trim_matches('/'));
-    let text = |name: &str| {
-        let file = folder.join(name);
-        match fs::read_to_string(&file) {
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(Error::Store(format!("{}: {error}", file.display()))),
-            Ok(text) => Ok(Some(text)),
-        }
-    };
+    let path = path.trim_matches('/');
+    expect_inside(path)?;
+    let folder = root.join(path);
+    let text = |name: &str| document::read(&folder.join(name));
     let metadata = match text("zarr.json")? {
         Some(metadata) => metadata,
         None => match (text(".zarray")?, text(".zattrs")?) {
@@ -673,7 +664,23 @@ fn create(root: &str, path: &str, metadata: String, encoding: Encoding) -> Resul
             }
             error => error,
         })?;
+    // All keys of an array are spelt alike.
+    expect_inside(array.chunk_key(&vec![0; array.dimensionality()]).as_str())?;
     Ok((array, kind, metadata))
+}
+
+/// Check that a path, or the key of a chunk, leads to no place outside of the store.
+///
+/// # Errors
+/// [`Error::Store`].
+fn expect_inside(path: &str) -> Result<()> {
+    let is_inside = |part| matches!(part, Component::Normal(_));
+    if Path::new(path).components().all(is_inside) {
+        return Ok(());
+    }
+    Err(Error::Store(format!(
+        "expected a path within the store, got {path:?}"
+    )))
 }
 
 /// A Zarr 2 array document with its attributes as a member, as they are spelt.
@@ -682,7 +689,8 @@ fn merge(array: &str, attributes: &str) -> Result<String> {
         serde_json::from_str::<Map<String, Value>>(&metadata::strict_json(document))
             .map_err(|error| Error::Metadata(format!("metadata: {error}")))?;
     }
-    let members = array.trim().trim_start_matches('{');
-    let comma = if members.trim() == "}" { "" } else { "," };
-    Ok(format!(r#"{{"attributes":{attributes}{comma}{members}"#))
+    // Behind them, as of two members with one name the last one counts.
+    let members = array.trim_end().strip_suffix('}').unwrap_or_default();
+    let comma = if members.trim() == "{" { "" } else { "," };
+    Ok(format!(r#"{members}{comma}"attributes":{attributes}}}"#))
 }

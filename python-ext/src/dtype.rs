@@ -1,5 +1,7 @@
 //! numpy's names for zarrs' data types.
 
+use numpy::{PyArrayDescr, PyArrayDescrMethods};
+use pyo3::prelude::*;
 use zarrs::array::{DataType, DataTypeSize};
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 
@@ -56,6 +58,23 @@ impl Kind {
             _ => return Err(unknown(&name)),
         };
         Ok(Self::Fixed(dtype, fixed))
+    }
+
+    /// numpy's dtype; `None` for elements of variable length.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if numpy has no such type, or another one of that name.
+    pub fn descr(&self, py: Python<'_>) -> Result<Option<Py<PyArrayDescr>>> {
+        let Self::Fixed(dtype, size) = self else {
+            return Ok(None);
+        };
+        match PyArrayDescr::new(py, dtype) {
+            // "<M8,i4" has two fields.
+            Ok(descr) if descr.itemsize() == *size && !descr.has_fields() => {
+                Ok(Some(descr.unbind()))
+            }
+            _ => Err(unknown(dtype)),
+        }
     }
 
     /// The dtype string: numpy's, `"T"` for text or `"O"` for bytes.

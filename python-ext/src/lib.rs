@@ -4,7 +4,7 @@
 //! - `array`: `Array`, an array; `rows`: rows of several of them; `verify`: all that is wrong with stored chunks; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
-//!   `store`: its file; `fetched`: its bytes in memory; `metadata`: from text to zarrs;
+//!   `store`: its file; `fetched`: its bytes in memory; `document`: the text of metadata; `metadata`: from there to zarrs;
 //! - `objects`: object stores, their requests and retries; `fetch`: chunks that are read from them;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
@@ -23,6 +23,7 @@ mod array;
 mod cache;
 mod cast;
 mod chunk;
+mod document;
 mod dtype;
 mod errors;
 mod fetch;
@@ -55,6 +56,8 @@ mod _core {
     use super::array::Array;
     #[pymodule_export]
     use super::cache::Cache;
+    #[pymodule_export]
+    use super::document::{document_text, read_document};
     #[pymodule_export]
     use super::kernels::{register_alias, xor_decode, xor_encode};
     #[pymodule_export]

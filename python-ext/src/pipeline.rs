@@ -13,7 +13,6 @@ use pyo3::types::PyBytes;
 use tempozarr::Encoding;
 
 use crate::chunk::{Spec, Update, lengths};
-use crate::dtype::Kind;
 use crate::errors::Error;
 use crate::memory::Memory;
 use crate::metadata;
@@ -69,16 +68,15 @@ impl ChunkPipeline {
         })?;
         let (array, kind) =
             pool::compute(py, || metadata::create(().into(), "/", metadata, encoding))?;
-        if !matches!(kind, Kind::Fixed(..)) {
+        let Some(descr) = kind.descr(py)? else {
             return Err(Error::Metadata(format!(
                 "data type {}: elements of variable length are not written here",
                 array.data_type()
             ))
             .into());
-        }
+        };
         let origin = vec![0; array.dimensionality()];
         let shape = array.chunk_shape(&origin);
-        let descr = PyArrayDescr::new(py, kind.dtype())?.unbind();
         let mut spec = Spec::new(&array, kind);
         if let Some(sharding) = &mut spec.sharding {
             sharding.order = order;

@@ -1,7 +1,7 @@
 //! Where encoded bytes are: files, whose reads are checked against their size and whose writes are
 //! seen whole or not, and what others fetched.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -42,18 +42,9 @@ enum Place {
 pub type Stamp = [u64; 4];
 
 impl ChunkFile {
-    /// Open `path`; `None` if there is no such file.
+    /// Open `path`; `None` if nothing is there.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Ok(None);
-        }
-        Ok(Some(Self {
+        Ok(open_regular(path)?.map(|(file, metadata)| Self {
             bytes: Place::File(file),
             size: metadata.len(),
             stamp: stamp(&metadata),
@@ -266,6 +257,81 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Resu
         offset += n as u64;
     }
     Ok(())
+}
+
+/// Open `path` to read it, if it is a regular file or leads to one; `None` if nothing is there.
+///
+/// Nothing else is read, nor waited for: named pipes, sockets, devices and folders are errors. What is
+/// stored is a file, so one of these in its place is damage, or meant to do harm.
+pub fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    let irregular = |metadata: &Metadata| {
+        io::Error::other(format!(
+            "expected a regular file, found {}: remove it, or put the file back",
+            describe(metadata.file_type())
+        ))
+    };
+    match open_at_once(path) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            if metadata.is_file() {
+                Ok(Some((file, metadata)))
+            } else {
+                Err(irregular(&metadata))
+            }
+        }
+        Err(error) if is_absent(&error) => Ok(None),
+        // Sockets are not opened; nor are devices without hardware, and folders on Windows.
+        Err(error) => Err(match fs::metadata(path) {
+            Ok(metadata) if !metadata.is_file() => irregular(&metadata),
+            _ => error,
+        }),
+    }
+}
+
+/// Open `path` without waiting for another process, as a named pipe does.
+#[cfg(unix)]
+fn open_at_once(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // A terminal must not become that of this process. Regular files know neither flag, ...
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    match opened {
+        // ... unless another process has a lease on one, which it gives back when it is asked to.
+        Err(error)
+            if error.kind() == ErrorKind::WouldBlock
+                && fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) =>
+        {
+            File::open(path)
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(windows)]
+fn open_at_once(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// What a file is, if it is no regular one.
+fn describe(kind: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return "a named pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if kind.is_dir() {
+        "a folder"
+    } else {
+        "something else"
+    }
 }
 
 /// The errors that mean "no such key", as zarr-python has it.

@@ -585,14 +585,6 @@ def test_a_damaged_chunk_is_an_error_and_is_not_overwritten(tmp_path: Path, stri
     equal(array[...], np.full(4, 2, "i4"))
 
 
-def test_a_folder_in_a_chunks_place_is_a_missing_chunk(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "a", shape=(4,), chunks=(2,), dtype="i4")
-    array[2:] = 1
-    (tmp_path / "a/c/0").mkdir()
-    ours, theirs = both(tmp_path / "a")
-    equal(ours[...], theirs[...])
-
-
 def test_metadata_of_stores_written_in_rust(tmp_path: Path, strict: None) -> None:
     """The pipeline has no part in what zarr-python writes as metadata."""
     create(tmp_path / "ours", "sharded")

@@ -333,7 +333,7 @@ def test_metadata(sound: Path) -> None:
     assert list(report) == ["sharded"]
     assert {fault.array: fault.message.split(":")[0] for fault in report.faults} == {
         "index_first": f"expected JSON in {sound}/index_first/zarr.json",
-        "odd": "expected the node_type array or group, got 'table'",
+        "odd": f"expected the node_type array or group in {sound}/odd/zarr.json, got 'table'",
         "plain": "not checked, as it cannot be opened",
     }
     assert report.warnings == ("lost: a folder without zarr.json, .zarray or .zgroup",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +20,20 @@ import numpy as np
 
 from tempozarr import _core
 from tempozarr._config import size_pool
+from tempozarr._documents import (
+    DEEPEST,
+    array_of,
+    is_v2,
+    members_of,
+    name_problem,
+    node_of,
+    parsed,
+)
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._folders import Places, is_folder, listed
 from tempozarr._indexing import Plan, plan, plan_orthogonal, plan_points, split_points
-from tempozarr._objects import SCHEMES, Folder, Prefix, parsed
+from tempozarr._objects import SCHEMES, Folder, Prefix
+from tempozarr._text import drawn
 
 if TYPE_CHECKING:
     import os
@@ -30,11 +42,13 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from tempozarr._documents import Node
+
     Rows: TypeAlias = NDArray[np.int64]
     Job: TypeAlias = tuple["Array", Rows, Rows, Rows, int, NDArray[Any], str | None]
     Source: TypeAlias = str | os.PathLike[str] | zarr.Array[Any] | zarr.Group
     Root: TypeAlias = str | Prefix
-    Node: TypeAlias = tuple[str, dict[str, Any]]
+    Found: TypeAlias = Node | TempozarrError | None
 
 _LOOKED_FOR = "zarr.json, .zarray or .zgroup"
 
@@ -107,7 +121,7 @@ class Array:
             self._core = _core.Array(root, path, self._cache.core)
         self._root = root
         self._path = path
-        self._metadata: dict[str, Any] = json.loads(self._core.metadata)
+        self._metadata = array_of(self._core.metadata, _folder(root, path))
         self._attrs: dict[str, Any] = self._metadata.get("attributes") or {}
         self._dtype = _dtype(self._core.dtype, self._metadata)
 
@@ -129,7 +143,7 @@ class Array:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.uint64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -181,10 +195,10 @@ class Array:
         MetadataError
             If the stored value does not fit the data type.
         """
-        stored = self._metadata["fill_value"]
+        stored = self._metadata.get("fill_value")
         try:
             return _fill_value(stored, self._dtype)
-        except (TypeError, ValueError) as e:
+        except (OverflowError, TypeError, ValueError) as e:
             raise MetadataError(
                 f"fill_value {stored!r} of {self._where} is no {self._dtype}: {e}"
             ) from e
@@ -469,6 +483,7 @@ class Group(Mapping[str, "Array | Group"]):
         self._root = root
         self._path = path
         _, self._metadata = _expected("group", self._folder, node)
+        members_of(self._metadata, self._folder)
         self._attrs: dict[str, Any] = self._metadata.get("attributes") or {}
 
     @property
@@ -507,7 +522,7 @@ class Group(Mapping[str, "Array | Group"]):
         return _opened(self._root, path, self._cache, node)
 
     def __iter__(self) -> Iterator[str]:
-        """Names of the arrays and groups in this group, sorted."""
+        """Names of the arrays and groups in this group, sorted; also of damaged ones."""
         return (name for name, _ in _children(self._folder))
 
     def __len__(self) -> int:
@@ -520,32 +535,44 @@ class Group(Mapping[str, "Array | Group"]):
             return _node(_folder(self._root, self._join(key))) is not None
         except KeyError:
             return False
+        except MetadataError:
+            return True  # as those have it that iterate: it is there, and damaged
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
-        """Names and arrays in this group."""
-        for name, node in _children(self._folder):
+        """Names and arrays in this group; a MetadataError if one, or a group, is damaged."""
+        for name, node in _sound_children(self._folder):
             if node[0] == "array":
                 yield name, Array(self._root, self._join(name), self._cache, node)
 
     def groups(self) -> Iterator[tuple[str, Group]]:
-        """Names and groups in this group."""
-        for name, node in _children(self._folder):
+        """Names and groups in this group; a MetadataError if one, or an array, is damaged."""
+        for name, node in _sound_children(self._folder):
             if node[0] == "group":
                 yield name, Group(self._root, self._join(name), self._cache, node)
 
     def members(self) -> tuple[tuple[str, Array | Group], ...]:
-        """Names, and the arrays and groups of this group."""
-        children = _children(self._folder)
+        """Names, and the arrays and groups of this group; a MetadataError if one is damaged."""
         return tuple(
             (name, _opened(self._root, self._join(name), self._cache, node))
-            for name, node in children
+            for name, node in _sound_children(self._folder)
         )
 
     def tree(self) -> str:
-        """Draw everything below this group: shapes, data types, codecs. Opens no array."""
-        lines = [self.name]
-        self._draw(lines, "")
-        return "\n".join(lines)
+        """Draw everything below this group: shapes, data types, codecs. Opens no array.
+
+        Of what is damaged, it says how.
+        """
+        about: dict[str, str] = {}
+
+        def failed(path: str, error: TempozarrError) -> None:
+            if not path:
+                raise error
+            if not isinstance(error, NoNodeError):
+                about[path] = str(error)
+
+        for path, kind, metadata in _below(self._folder, "", ("group", {}), failed):
+            about[path] = _summary(metadata) if kind == "array" else ""
+        return "\n".join([self.name, *drawn({path: [text] for path, text in about.items()})])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
@@ -573,19 +600,11 @@ class Group(Mapping[str, "Array | Group"]):
 
     def _join(self, key: str) -> str:
         parts = [part for part in key.split("/") if part]
-        if not parts or ".." in parts or "." in parts:
+        if not parts or any(map(name_problem, parts)):
             raise KeyError(
                 f"expected the name of an array or group, such as 'a' or 'a/b', got {key!r}"
             )
         return "/".join([self._path, *parts] if self._path else parts)
-
-    def _draw(self, lines: list[str], indent: str) -> None:
-        children = list(_children(self._folder))
-        for i, (name, (kind, metadata)) in enumerate(children, 1):
-            branch, below = ("└── ", "    ") if i == len(children) else ("├── ", "│   ")
-            lines.append(indent + branch + (_summary(name, metadata) if kind == "array" else name))
-            if kind == "group":
-                Group(self._root, self._join(name))._draw(lines, indent + below)  # noqa: SLF001
 
 
 def open(  # noqa: A001
@@ -705,75 +724,160 @@ def _expected(kind: str, folder: Path | Folder, node: Node | None = None) -> Nod
 
 
 def _node(folder: Path | Folder) -> Node | None:
-    """Kind ("array" or "group") and metadata of a folder; None if it is neither."""
+    """Kind ("array" or "group") and metadata of a folder; None if it is neither.
+
+    Raises
+    ------
+    MetadataError
+        If its metadata are not such.
+    StoreError
+        If they cannot be read.
+    """
     if isinstance(folder, Folder):
         return folder.node()
-    if (metadata := _json(folder / "zarr.json")) is not None:
-        return str(metadata.get("node_type")), metadata
-    for kind, name in (("array", ".zarray"), ("group", ".zgroup")):
-        if (metadata := _json(folder / name)) is not None:
-            return kind, metadata | {"attributes": _json(folder / ".zattrs") or {}}
-    return None
+    return node_of(lambda name: _json(folder / name), folder)
 
 
-def _children(folder: Path | Folder) -> Iterator[tuple[str, Node]]:
-    """Names and nodes of the arrays and groups in a folder, sorted."""
+def _children(folder: Path | Folder) -> Iterator[tuple[str, Node | TempozarrError]]:
+    """Names of the arrays and groups in a folder, sorted; their nodes, or what is wrong with them.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be listed.
+    """
     if isinstance(folder, Folder):
         yield from folder.children()
         return
-    for child in sorted(folder.iterdir()):
-        if node := _node(child):
-            yield child.name, node
+    for name, found in _folders(folder):
+        if found is not None:
+            yield name, found
+
+
+def _sound_children(folder: Path | Folder) -> Iterator[tuple[str, Node]]:
+    """As `_children`; what is wrong with one is raised."""
+    for name, found in _children(folder):
+        if isinstance(found, TempozarrError):
+            raise found
+        yield name, found
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, Found]]:
+    """Names of the folders in a folder, sorted; their nodes (or None), or what is wrong there."""
+    for entry in listed(folder):
+        found: Found
+        try:
+            if not is_folder(entry):
+                continue
+            found = _node(folder / entry.name)
+            if found and (problem := name_problem(entry.name)):
+                found = MetadataError(f"expected the name of an array or group: {problem}")
+        except TempozarrError as e:
+            found = e
+        yield entry.name, found
 
 
 def nodes(folder: Path | Folder, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Path, kind and metadata of an array or a group, and of all in it, groups first."""
+    """Path, kind and metadata of an array or a group, and of all in it, groups first.
+
+    Raises
+    ------
+    TempozarrError
+        For what `sound_nodes` tells, but folders without metadata: they are skipped.
+    """
+
+    def failed(_: str, error: TempozarrError) -> None:
+        if not isinstance(error, NoNodeError):
+            raise error
+
     if node := _node(folder / path):
-        yield from _below(folder, path, node)
+        yield from _below(folder, path, node, failed)
+
+
+class NoNodeError(StoreError):
+    """A folder in a store that is no part of it."""
 
 
 def _below(
-    folder: Path | Folder, path: str, node: Node
+    folder: Path | Folder, path: str, node: Node, failed: Callable[[str, TempozarrError], object]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    yield path, *node
-    if node[0] == "group":
-        for name, child in _children(folder / path):
-            yield from _below(folder, f"{path}/{name}".lstrip("/"), child)
+    """What `sound_nodes` gives, of the node at a path."""
+    places = Places()
+    levels: list[Iterator[tuple[str, Found]]] = [iter([(path, node)])]
+    while levels:
+        for below, found in levels[-1]:
+            if found is None:
+                failed(below, NoNodeError(f"a folder without {_LOOKED_FOR}"))
+            elif isinstance(found, TempozarrError):
+                failed(below, found)
+            else:
+                yield below, *found
+                if found[0] == "array":
+                    continue
+                try:
+                    members_of(found[1], folder / below)
+                except MetadataError as e:
+                    failed(below, e)  # and go on: only the copy of what is below is wrong
+                try:
+                    _enter(folder / below, len(levels) - 1, places)
+                except TempozarrError as e:
+                    failed(below, e)
+                    continue
+                levels.append(_inside(folder, below))
+                break
+        else:
+            levels.pop()
+
+
+def _inside(folder: Path | Folder, path: str) -> Iterator[tuple[str, Found]]:
+    """Paths and nodes (or None) in a group, or what is wrong with them, or with the group."""
+    group = folder / path
+    try:
+        for name, found in group.children() if isinstance(group, Folder) else _folders(group):
+            yield f"{path}/{name}".lstrip("/"), found
+    except TempozarrError as e:
+        yield path, e
+
+
+def _enter(folder: Path | Folder, depth: int, places: Places) -> None:
+    """Go into a group that has so many groups around it, or refuse to."""
+    if depth >= DEEPEST:
+        raise MetadataError(
+            f"expected groups nested at most {DEEPEST} deep, got more at {folder}: open one of "
+            "those around it"
+        )
+    if isinstance(folder, Path):
+        places.enter(folder, depth)
 
 
 def sound_nodes(
-    folder: Path, failed: Callable[[str, TempozarrError], object], path: str = ""
+    folder: Path, failed: Callable[[str, TempozarrError], object]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """`nodes` of a folder, past those that have no usable metadata.
 
-    These are told to `failed`: a MetadataError where they are wrong, a StoreError where there are
-    none.
+    These are told to `failed`: a MetadataError where they are wrong; a NoNodeError where there are
+    none; a StoreError where files or folders cannot be read, or are none, and for links that lead
+    round in circles.
     """
     try:
-        node = _node(folder / path)
-    except MetadataError as e:
-        failed(path, e)
+        node = _node(folder)
+    except TempozarrError as e:
+        failed("", e)
         return
+
+    def told(path: str, error: TempozarrError) -> None:
+        if not (isinstance(error, NoNodeError) and path.rpartition("/")[2].startswith(".")):
+            failed(path, error)
+
     if node is None:
-        if not Path(path).name.startswith("."):
-            failed(path, StoreError(f"a folder without {_LOOKED_FOR}"))
-        return
-    if node[0] not in {"array", "group"}:
-        failed(path, MetadataError(f"expected the node_type array or group, got {node[0]!r}"))
-        return
-    yield path, *node
-    if node[0] == "group":
-        for child in sorted((folder / path).iterdir()):
-            if child.is_dir():
-                yield from sound_nodes(folder, failed, f"{path}/{child.name}".lstrip("/"))
+        told("", NoNodeError(f"a folder without {_LOOKED_FOR}"))
+    else:
+        yield from _below(folder, "", node, told)
 
 
 def _json(file: Path) -> dict[str, Any] | None:
-    try:
-        content = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return parsed(content, file)
+    text = _core.read_document(file)
+    return None if text is None else parsed(text, file)
 
 
 def _found(folder: Path | Folder, kind: str | None) -> str:
@@ -796,20 +900,15 @@ def _listing(names: list[str], most: int = 12) -> str:
     return (", ".join(names[:most]) or "nothing") + more
 
 
-def _summary(name: str, metadata: Mapping[str, Any]) -> str:
+def _summary(metadata: Mapping[str, Any]) -> str:
     """One line about an array, from its metadata alone."""
-    dtype = metadata.get("dtype" if is_v2(metadata) else "data_type")
-    dtype = dtype.get("name") if isinstance(dtype, dict) else dtype
+    dtype = metadata["dtype" if is_v2(metadata) else "data_type"]
+    dtype = dtype["name"] if isinstance(dtype, dict) else dtype
     chunks, shards, chain = chunking(metadata)
-    parts = [f"{name}  {tuple(metadata.get('shape', ()))} {dtype}", f"chunks {chunks}"]
+    parts = [f"{tuple(metadata['shape'])} {dtype}", f"chunks {chunks}"]
     if shards is not None:
         parts.append(f"shards {shards}")
     return "  ".join([*parts, " > ".join(codec_name(codec) for codec in chain)])
-
-
-def is_v2(metadata: Mapping[str, Any]) -> bool:
-    """Whether metadata are of zarr v2."""
-    return metadata.get("zarr_format") == 2  # noqa: PLR2004
 
 
 def chunking(
@@ -818,13 +917,15 @@ def chunking(
     """Shape of a chunk and of a shard, or None, and the codecs of a chunk, of stored metadata."""
     if is_v2(metadata):
         stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
-        return tuple(metadata.get("chunks", ())), None, [stage for stage in stages if stage]
-    chunks = metadata.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape", ())
-    chain = metadata.get("codecs", [])
+        return tuple(metadata["chunks"]), None, [stage for stage in stages if stage]
+    grid = metadata.get("chunk_grid")
+    is_regular = isinstance(grid, dict) and grid["name"] == "regular"
+    chunks = tuple(grid["configuration"]["chunk_shape"]) if is_regular else ()
+    chain = metadata["codecs"]
     if len(chain) == 1 and codec_name(chain[0]) == "sharding_indexed":
         inner = chain[0]["configuration"]
-        return tuple(inner["chunk_shape"]), tuple(chunks), inner["codecs"]
-    return tuple(chunks), None, chain
+        return tuple(inner["chunk_shape"]), chunks, inner["codecs"]
+    return chunks, None, chain
 
 
 def codec_name(codec: str | Mapping[str, Any]) -> str:
@@ -852,7 +953,7 @@ def _fill_value(stored: Any, dtype: np.dtype[Any]) -> Any:
         return str(stored)
     if dtype.kind in "OSV":
         text = stored if isinstance(stored, str) else None
-        content = base64.b64decode(text, validate=True) if text is not None else bytes(stored)
+        content = base64.b64decode(text, validate=True) if text is not None else bytes([*stored])
         return content if dtype.kind == "O" else np.array(content, dtype)[()]
     if dtype.kind == "U":
         return dtype.type(stored)

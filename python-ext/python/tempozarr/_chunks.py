@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tempozarr._array import is_v2
+from tempozarr._documents import is_v2
 from tempozarr._errors import MetadataError
+from tempozarr._folders import walk
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 _DOCUMENTS = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 _STAGING = ".tempozarr/"
+_NUMBER = "(0|[1-9][0-9]*)"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Listing:
     Attributes
     ----------
     sizes
-        Bytes of the file of each stored chunk, or shard, by its index.
+        Bytes of the file of each stored chunk, or shard, by its index; 0 for what is in its place
+        and is no file, or a link to nothing.
     strays
         Names of the files that are none: no reader looks at them.
     grid
@@ -85,13 +88,16 @@ class Keys:
             name = encoding["name"]
             stated = (encoding.get("configuration") or {}).get("separator")
             self._separator = stated or {"default": "/"}.get(name, ".")
-        if name not in {"default", "v2"} or self._separator not in {"/", "."}:
+        if name not in {"default", "v2"} or self._separator not in ("/", "."):
             raise MetadataError(
                 f"chunk_key_encoding: expected 'default' or 'v2' with a separator '/' or '.', got "
                 f"{name!r} with {self._separator!r}: the chunks of such an array cannot be listed"
             )
         self._prefix = "c" if name == "default" else ""
-        self._pattern = re.compile(self.of(["(0|[1-9][0-9]*)"] * len(metadata["shape"]), re.escape))
+        key = self.of([_NUMBER] * len(metadata["shape"]), re.escape)
+        self._pattern = re.compile(key)
+        # Of the folders that a chunk is in.
+        self._folders = [re.compile(part) for part in key.split("/")[:-1]]
 
     def of(self, index: Sequence[object], escape: Any = str) -> str:
         """Name of a chunk."""
@@ -105,30 +111,46 @@ class Keys:
         found = self._pattern.fullmatch(name)
         return found and tuple(map(int, found.groups()))
 
+    def leads(self, folder: str) -> bool:
+        """Whether chunks may be in the folder of that name."""
+        parts = folder.split("/")
+        return len(parts) <= len(self._folders) and all(
+            pattern.fullmatch(part) for pattern, part in zip(self._folders, parts, strict=False)
+        )
+
 
 def list_chunks(folder: Path, keys: Keys, grid: tuple[int, ...]) -> Listing:
     """List the files of an array."""
     sizes = {}
     strays = []
     unfinished = False
-    for name, size in _files(folder):
+
+    def enters(name: str, is_linked: bool) -> bool:
+        # Elsewhere, links may lead to anything.
+        return chunk(name) is None and (keys.leads(name) or not is_linked)
+
+    def chunk(name: str) -> tuple[int, ...] | None:
+        index = keys.index(name)
+        is_inside = index is not None and all(i < n for i, n in zip(index, grid, strict=True))
+        return index if is_inside else None
+
+    for name, entry in walk(folder, enters):
+        index = chunk(name)
         if name.startswith(_STAGING):
             unfinished |= name == _STAGING + "journal.json"
-        elif name not in _DOCUMENTS:
-            index = keys.index(name)
-            if index is not None and all(i < n for i, n in zip(index, grid, strict=True)):
+        elif index is not None:
+            size = _size(entry)
+            if size is not None:
                 sizes[index] = size
-            else:
-                strays.append(name)
+        elif name not in _DOCUMENTS:
+            strays.append(name)
     return Listing(dict(sorted(sizes.items())), sorted(strays), grid, unfinished)
 
 
-def _files(folder: Path | str, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Names and sizes of all files below a folder, other than those that vanish meanwhile."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(entry.path, f"{prefix}{entry.name}/")
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    yield prefix + entry.name, entry.stat().st_size
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a file; 0 of what is none, and cannot be read; None of what has vanished."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return 0 if entry.is_symlink() else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0

@@ -362,12 +362,13 @@ def _stored(folder: Path | None) -> int | None:
     if folder is None:
         return None
     documents = {"zarr.json", ".zarray", ".zattrs"}
-    return sum(
-        (Path(place) / file).stat().st_size
-        for place, _, files in os.walk(folder)
-        for file in files
-        if file not in documents
-    )
+    nbytes = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            if file not in documents:
+                with contextlib.suppress(OSError):  # it has vanished, or is a link to nothing
+                    nbytes += (Path(place) / file).stat().st_size
+    return nbytes
 
 
 def _verify(job: Job, root: Path, told: Callable[[int], None]) -> float | tuple[float, ...] | None:

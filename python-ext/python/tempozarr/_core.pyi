@@ -18,6 +18,16 @@ __version__: str
 class Unsupported(NotImplementedError):  # noqa: N818
     """A selection that Rust does not know. Raised before anything is read or written."""
 
+def read_document(path: Path) -> str | None:
+    """Text of the metadata in a file, None if there is none.
+
+    A StoreError if what is there is no regular file, or cannot be read; a MetadataError if it has
+    more than 64 MiB, is nested more than 127 deep, or is no UTF-8.
+    """
+
+def document_text(content: bytes, place: str) -> str:
+    """Text of metadata that were fetched from `place`; errors as for `read_document`."""
+
 @final
 class Objects:
     """A prefix of an object store."""

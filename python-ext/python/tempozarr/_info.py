@@ -11,7 +11,7 @@ from tempozarr._array import Array, Cache, chunking, codec_name, located, opened
 from tempozarr._chunks import Keys, list_chunks
 from tempozarr._errors import StoreError, TempozarrError
 from tempozarr._objects import Prefix
-from tempozarr._text import counted, in_bytes
+from tempozarr._text import counted, drawn, in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,20 +136,10 @@ class Info:
             lines += self.arrays[""].lines()
         elif "" in self.problems:
             lines.append(self.problems[""])
-        self._draw(lines, "", "")
-        return "\n".join(lines)
-
-    def _draw(self, lines: list[str], group: str, indent: str) -> None:
-        paths = sorted({*self.arrays, *self.groups, *self.problems} - {""})
-        children = [path for path in paths if path.rpartition("/")[0] == group]
-        for i, path in enumerate(children, 1):
-            branch, below = ("└── ", "    ") if i == len(children) else ("├── ", "│   ")
-            name = path.rpartition("/")[2]
-            about = self.arrays[path].lines() if path in self.arrays else []
-            head = self.problems.get(path, "") or "".join(about[:1])
-            lines.append(f"{indent}{branch}{name}  {head}".rstrip())
-            lines += [f"{indent}{below}    {line}" for line in about[1:]]
-            self._draw(lines, path, indent + below)
+        about = {path: [""] for path in self.groups}
+        about |= {path: array.lines() for path, array in self.arrays.items()}
+        about |= {path: [problem] for path, problem in self.problems.items()}
+        return "\n".join([*lines, *drawn(about)])
 
 
 def info(source: Source) -> Info:
@@ -204,7 +194,9 @@ def existing(source: Source) -> Path:
             f"expected a folder, whose files can be looked at, got {root}: download the store"
         )
     folder = Path(root, path)
-    if not any((folder / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+    if not any(
+        map(os.path.exists, (folder / name for name in ("zarr.json", ".zarray", ".zgroup")))
+    ):
         opened(root, path, Cache(0))
     return folder
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from tempozarr import _core
+from tempozarr._documents import (
+    is_v2,
+    members_of,
+    members_of_v2,
+    name_problem,
+    node_of,
+    parsed,
+)
 from tempozarr._errors import MetadataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    Node: TypeAlias = tuple[str, dict[str, Any]]
+    from tempozarr._documents import Document, Members, Node
 
 SCHEMES = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https"})
 
@@ -25,14 +32,13 @@ class Prefix:
         If the URL or an option cannot be used.
     """
 
-    __slots__ = ("_consolidated", "_options", "core", "url")
+    __slots__ = ("_consolidated", "_names", "_options", "core", "url")
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self._options = {key: _text(key, value) for key, value in (options or {}).items()}
         self.core = _core.Objects(url, self._options)
         self.url = url.rstrip("/")
-        # The nodes of consolidated metadata at the root, by path.
-        self._consolidated: dict[str, Node] | None = None
+        self._consolidate(None)
 
     @property
     def is_consolidated(self) -> bool:
@@ -40,22 +46,25 @@ class Prefix:
         return self._consolidated is not None
 
     def node(self, path: str) -> Node | None:
-        """Kind ("array" or "group") and metadata of what is at a path."""
-        return self._nodes([path])[0]
+        """Kind ("array" or "group") and metadata of what is at a path.
 
-    def children(self, path: str) -> Iterator[tuple[str, Node]]:
-        """Names and nodes in a group, sorted."""
-        if self._consolidated is not None:
-            inside = f"{path}/" if path else ""
-            names = sorted(
-                child.removeprefix(inside)
-                for child in self._consolidated
-                if child.startswith(inside) and "/" not in child.removeprefix(inside)
-            )
-        else:
-            names = sorted(self.core.folders(path))
-        nodes = self._nodes([f"{path}/{name}".lstrip("/") for name in names])
-        yield from ((name, node) for name, node in zip(names, nodes, strict=True) if node)
+        Raises
+        ------
+        MetadataError
+            If metadata there, or consolidated metadata at the root, are not such.
+        """
+        node = self._nodes([path])[0]
+        if isinstance(node, MetadataError):
+            raise node
+        return node
+
+    def children(self, path: str) -> Iterator[tuple[str, Node | MetadataError]]:
+        """Names in a group, sorted, and the nodes of that name, or what is wrong with them."""
+        listed = self.core.folders(path) if self._consolidated is None else self._names.get(path)
+        names = sorted(listed or ())
+        sound = [name for name in names if not name_problem(name)]
+        nodes = self._nodes([f"{path}/{name}".lstrip("/") for name in sound])
+        yield from ((name, node) for name, node in zip(sound, nodes, strict=True) if node)
 
     def __str__(self) -> str:
         return self.url
@@ -71,45 +80,72 @@ class Prefix:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.url, self._options), self._consolidated
 
-    def __setstate__(self, consolidated: dict[str, Node] | None) -> None:
-        self._consolidated = consolidated
+    def __setstate__(self, consolidated: Members | None) -> None:
+        self._consolidate(consolidated)
 
-    def _nodes(self, paths: list[str]) -> list[Node | None]:
-        """Nodes at paths, whose documents are fetched side by side."""
+    def _consolidate(self, members: Members | None) -> None:
+        """Keep the documents of consolidated metadata at the root, and what is in which group."""
+        self._consolidated = members
+        self._names: dict[str, list[str]] = {}
+        for path in members or ():
+            group, _, name = path.rpartition("/")
+            self._names.setdefault(group, []).append(name)
+
+    def _nodes(self, paths: list[str]) -> list[Node | MetadataError | None]:
+        """Nodes at paths, or what is wrong with them; their documents are fetched side by side."""
         if self._consolidated is not None and "" not in paths:
-            return [self._consolidated.get(path) for path in paths]
-        found: dict[str, Node] = {}
-        for path, (document,) in self._documents(paths, "zarr.json"):
-            if document is not None:
-                found[path] = str(document.get("node_type")), document
-        others = [path for path in paths if path not in found]
-        names = [".zarray", ".zgroup", ".zattrs", ".zmetadata"]
-        for path, (array, group, attributes, consolidated) in self._documents(others, *names):
-            if (document := group if array is None else array) is not None:
-                kind = "group" if array is None else "array"
-                found[path] = kind, document | {"attributes": attributes or {}}
-                if path == "" and consolidated is not None:
-                    self._consolidated = dict(_members_of_v2(consolidated))
-        if "" in found:
-            inside = found[""][1].get("consolidated_metadata")
-            if isinstance(inside, dict) and isinstance(inside.get("metadata"), dict):
-                self._consolidated = {
-                    path: (str(document.get("node_type")), document)
-                    for path, document in inside["metadata"].items()
-                    if isinstance(document, dict)
-                }
-        return [found.get(path) for path in paths]
+            return [self._node(path, self._consolidated.get(path, {}).get) for path in paths]
+        fetched = self._fetch(paths, "zarr.json")
+        others = [path for path in paths if fetched[_key(path, "zarr.json")] is None]
+        fetched |= self._fetch(others, ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
-    def _documents(
-        self, paths: list[str], *names: str
-    ) -> Iterator[tuple[str, list[dict[str, Any] | None]]]:
-        keys = [f"{path}/{name}".lstrip("/") for path in paths for name in names]
-        documents = [
-            None if content is None else parsed(content, f"{self.url}/{key}")
-            for key, content in zip(keys, self.core.get(keys), strict=True)
-        ]
-        for i, path in enumerate(paths):
-            yield path, documents[i * len(names) : (i + 1) * len(names)]
+        def reading(path: str) -> Callable[[str], Document | None]:
+            def read(name: str) -> Document | None:
+                key = _key(path, name)
+                where = f"{self.url}/{key}"
+                content = fetched[key]
+                return content if content is None else _parsed(content, where)
+
+            return read
+
+        return [self._node(path, reading(path)) for path in paths]
+
+    def _node(
+        self, path: str, read: Callable[[str], Document | None]
+    ) -> Node | MetadataError | None:
+        where = f"{self.url}/{path}".rstrip("/")
+        try:
+            node = node_of(read, where)
+            if node is not None and node[0] == "group" and path == "":
+                self._consolidate(_members(node[1], read, where))
+        except MetadataError as e:
+            return e
+        return node
+
+    def _fetch(self, paths: list[str], *names: str) -> dict[str, bytes | None]:
+        """Documents in folders, by key."""
+        keys = [_key(path, name) for path in paths for name in names]
+        return dict(zip(keys, self.core.get(keys), strict=True))
+
+
+def _members(group: Document, read: Callable[[str], Document | None], where: str) -> Members | None:
+    """Documents of consolidated metadata, if a group has them."""
+    if not is_v2(group):
+        return members_of(group, f"{where}/zarr.json")
+    copied = read(".zmetadata")
+    if copied is None:
+        return None
+    members = members_of_v2(copied, f"{where}/.zmetadata")
+    members.pop("", None)
+    return members
+
+
+def _parsed(content: bytes, where: str) -> Document:
+    return parsed(_core.document_text(content, where), where)
+
+
+def _key(path: str, name: str) -> str:
+    return f"{path}/{name}".lstrip("/")
 
 
 class Folder:
@@ -131,36 +167,9 @@ class Folder:
         """Kind and metadata of what is here; None if it is no array and no group."""
         return self.prefix.node(self.path)
 
-    def children(self) -> Iterator[tuple[str, Node]]:
-        """Names, kinds and metadata of the arrays and groups in it, sorted."""
+    def children(self) -> Iterator[tuple[str, Node | MetadataError]]:
+        """Names of the arrays and groups in it, sorted; their nodes, or what is wrong with them."""
         return self.prefix.children(self.path)
-
-
-def parsed(content: bytes, where: object) -> dict[str, Any]:
-    """Parse a document of metadata.
-
-    Raises
-    ------
-    MetadataError
-        If it is no JSON object.
-    """
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as e:
-        raise MetadataError(f"expected JSON in {where}: {e}") from e
-    if not isinstance(document, dict):
-        raise MetadataError(f"expected a JSON object in {where}, got {type(document).__name__}")
-    return document
-
-
-def _members_of_v2(consolidated: Mapping[str, Any]) -> Iterable[tuple[str, Node]]:
-    documents = consolidated.get("metadata") or {}
-    for key, document in documents.items():
-        path, _, name = key.rpartition("/")
-        if path and name in {".zarray", ".zgroup"} and isinstance(document, dict):
-            attributes = documents.get(f"{path}/.zattrs") or {}
-            kind = "array" if name == ".zarray" else "group"
-            yield path, (kind, document | {"attributes": attributes})
 
 
 def _text(key: str, value: Any) -> str:

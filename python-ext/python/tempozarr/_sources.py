@@ -16,11 +16,13 @@ from zarr.core.buffer import default_buffer_prototype
 
 from tempozarr import _array, _chains
 from tempozarr._array import Array, Cache, _folder, _native, located, nodes
+from tempozarr._chunks import Keys
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._folders import expect_files
 from tempozarr._objects import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -56,7 +58,7 @@ def find(source: Any) -> Found:
     groups: dict[str, dict[str, Any]] = {}
     for path, kind, document in found:
         if kind == "array":
-            arrays[path] = _open(place / path)
+            arrays[path] = _open(place / path, document)
         elif kind == "group":
             groups[path] = document.get("attributes") or {}
     consolidated = bool(found[0][2].get("consolidated_metadata"))
@@ -65,19 +67,31 @@ def find(source: Any) -> Found:
     return Found(arrays, groups, place, consolidated or (place / ".zmetadata").exists())
 
 
-def _open(folder: Path | Folder) -> AnyArray:
+def _open(folder: Path | Folder, document: Mapping[str, Any]) -> AnyArray:
     if isinstance(folder, Folder):
         return Array(folder.prefix, folder.path)
     try:
         return Array(str(folder))
     except TempozarrError as ours:
         try:
-            with _chains.quiet():
-                return zarr.open_array(folder, mode="r")
-        except (KeyError, TypeError, ValueError) as theirs:
+            return _zarr_array(folder, document)
+        except TempozarrError as theirs:
             raise MetadataError(
-                f"expected an array that tempozarr or zarr-python opens, got {ours}; {theirs!r}"
+                f"expected an array that tempozarr or zarr-python opens, got {ours}; {theirs}"
             ) from theirs
+
+
+def _zarr_array(folder: Path, document: Mapping[str, Any]) -> zarr.Array[Any]:
+    """Open an array with zarr-python, whose files are what they should be."""
+    keys = Keys(document)
+    expect_files(folder, lambda name: keys.index(name) is not None)
+    try:
+        with _chains.quiet():
+            return zarr.open_array(folder, mode="r", zarr_format=document["zarr_format"])
+    except (
+        Exception
+    ) as e:  # what zarr-python raises for metadata that it does not take, is anything
+        raise MetadataError(f"expected an array that zarr-python opens in {folder}: {e!r}") from e
 
 
 def _find_elsewhere(source: Any) -> Found:
@@ -204,8 +218,7 @@ def by_zarr(array: AnyArray) -> zarr.Array[Any]:
             f"expected an array with rows that Rust copies, got {array!r}: pass what zarr.open "
             "gives for its URL"
         )
-    with _chains.quiet():
-        return zarr.open_array(folder, mode="r")
+    return _zarr_array(folder, stored_document(array))
 
 
 def place_of(array: AnyArray) -> Path | None:

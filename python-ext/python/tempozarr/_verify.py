@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tempozarr import _core
-from tempozarr._array import Array, _json, chunking, codec_name, is_v2, sound_nodes
+from tempozarr._array import Array, NoNodeError, _json, chunking, codec_name, sound_nodes
 from tempozarr._by_path import ByPath
 from tempozarr._chunks import Keys, Listing, list_chunks
 from tempozarr._config import size_pool
-from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._documents import is_v2, members_of, members_of_v2, node_of
+from tempozarr._errors import TempozarrError
 from tempozarr._info import existing
 from tempozarr._progress import Reporter
 from tempozarr._text import aligned, counted, in_bytes
@@ -246,10 +247,10 @@ class _Run:
                 try:
                     array = Array(str(self.folder), path)
                     keys = Keys(array.metadata)
+                    listing = list_chunks(self.folder / path, keys, array.grid)
                 except TempozarrError as e:
                     self._fault(path, "damaged", f"not checked, as it cannot be opened: {e}")
                 else:
-                    listing = list_chunks(self.folder / path, keys, array.grid)
                     self._arrays[path] = array, keys, listing
 
     def decode(self, progress: Report, *, complete: bool) -> None:
@@ -321,12 +322,14 @@ class _Run:
         root = self._documents.get("", {})
         try:
             copied = _consolidated(self.folder, root)
-        except MetadataError as e:
-            self._fault("", "damaged", str(e))
+        except TempozarrError as e:
+            if is_v2(root):  # else that has been told
+                self._fault("", "damaged", str(e))
             return
         for path, document in (copied or {}).items():
             if path not in self._documents:
-                self._fault(path, "missing", "consolidated metadata have it, the store has not")
+                if path not in {fault.array for fault in self.faults}:
+                    self._fault(path, "missing", "consolidated metadata have it, the store has not")
             elif _without_copies(document) != _without_copies(self._documents[path]):
                 self._warn(path, "consolidated metadata are not those of the array or group")
         for path in sorted(self._documents.keys() - (copied or self._documents).keys() - {""}):
@@ -361,7 +364,7 @@ class _Run:
                 )
 
     def _unusable(self, path: str, error: TempozarrError) -> None:
-        if isinstance(error, StoreError):
+        if isinstance(error, NoNodeError):
             self._warn(path, str(error))
         else:
             self._fault(path, "damaged", str(error))
@@ -406,20 +409,17 @@ def _lzma(name: str, stated: Mapping[str, Any]) -> bool:
 
 def _consolidated(folder: Path, root: Mapping[str, Any]) -> dict[str, dict[str, Any]] | None:
     """Documents of consolidated metadata by path, as `nodes` gives them; None without them."""
-    v2 = is_v2(root)
-    copies = _json(folder / ".zmetadata") if v2 else root.get("consolidated_metadata")
-    if copies is None:
+    if not is_v2(root):
+        members = members_of(root, folder / "zarr.json")
+    else:
+        copied = _json(folder / ".zmetadata")
+        members = copied and members_of_v2(copied, folder / ".zmetadata")
+    if members is None:
         return None
-    found: dict[str, dict[str, Any]] = {}
-    try:
-        for key, document in copies["metadata"].items():
-            path, _, name = key.rpartition("/") if v2 else (key, "", "")
-            attributes = {"attributes": document} if name == ".zattrs" else document
-            found[path] = {"attributes": {}} | found.get(path, {}) | attributes
-    except (AttributeError, KeyError, TypeError) as e:
-        raise MetadataError(
-            f"expected consolidated metadata by path in {folder}, got something else: {e!r}"
-        ) from e
+    found = {}
+    for path, documents in members.items():
+        if node := node_of(documents.get, f"the consolidated metadata of {folder}, {path or '/'}"):
+            found[path] = node[1]
     return found
 
 

@@ -141,7 +141,9 @@ class Writer:
         size_pool()
         self._documents, locks = recovered(self._root)
         self._locks += locks
-        self._attrs = _Attributes(self._documents[""].get("attributes") or {})
+        self._attrs = _Attributes()
+        # As they are: zarr-python stores NaN, which is not JSON's.
+        self._attrs.data |= self._documents[""].get("attributes") or {}
         self._schema = schema or schema_of(self._root)
         self._is_one = isinstance(self._schema, ArraySchema)
         self._arrays = dict(self._schema.walk())
