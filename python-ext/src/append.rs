@@ -4,11 +4,10 @@
 //! can tell. A file of sharded rows that replaces another one keeps what a reader of that one may be
 //! about to read: a reader takes the index first and the subchunks later.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use tempozarr::Encoding;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 
 use crate::array;
+use crate::beneath::Beneath;
 use crate::chunk::{Merge, Spec, Update, lengths, store_error};
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
@@ -31,7 +31,7 @@ use crate::source::Source;
 #[pyclass(frozen, module = "tempozarr._core")]
 pub struct Appender {
     stored: zarrs::array::Array<()>,
-    root: PathBuf,
+    beneath: Py<Beneath>,
     spec: Spec,
     descr: Py<PyArrayDescr>,
     /// Shape of a chunk, of a shard where there are any.
@@ -56,7 +56,7 @@ struct State {
     count: u64,
 }
 
-/// A staged file and its place in the store.
+/// A staged file and its place in the store, both beneath the root.
 type Move = (PathBuf, PathBuf);
 
 /// A chunk in memory, encoded.
@@ -85,13 +85,13 @@ struct Job {
 
 #[pymethods]
 impl Appender {
-    /// Append to the array at `path` of the store in the folder `root`, whose first `rows` rows are
-    /// kept. Files are staged as `staging`-0, `staging`-1, ... Both settings are of [`Encoding`].
+    /// Append to the array at `path` of the store in the folder `beneath`, whose first `rows` rows are
+    /// kept. Files are staged there as `staging`-0, `staging`-1, ... Both settings are of [`Encoding`].
     #[new]
-    #[pyo3(signature = (root, path, rows, staging, lz4_level=None, zstd_fast_decode=false))]
+    #[pyo3(signature = (beneath, path, rows, staging, lz4_level=None, zstd_fast_decode=false))]
     fn new(
         py: Python<'_>,
-        root: PathBuf,
+        beneath: Py<Beneath>,
         path: &str,
         rows: u64,
         staging: PathBuf,
@@ -102,7 +102,8 @@ impl Appender {
             lz4_level,
             zstd_fast_decode,
         };
-        let (stored, kind, _) = pool::compute(py, || array::open(&root, path, encoding))?;
+        let root = beneath.get().path();
+        let (stored, kind, _) = pool::compute(py, || array::open(root, path, encoding))?;
         let Some(descr) = kind.descr(py)? else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"
@@ -133,7 +134,7 @@ impl Appender {
             grid,
             columns: columns.collect(),
             stored,
-            root,
+            beneath,
             descr,
             chunk,
             staging,
@@ -192,7 +193,7 @@ impl Appender {
 
     /// Write every chunk that has changed; give all files staged since the last call, synced if
     /// `sync`, each with its place in the store. They are taken to be moved there.
-    fn stage(&self, py: Python<'_>, sync: bool) -> PyResult<Vec<Move>> {
+    fn stage(&self, py: Python<'_>, sync: bool) -> PyResult<Vec<(String, String)>> {
         Ok(pool::compute(py, || {
             let mut state = self.state();
             self.write(&mut state)?;
@@ -200,12 +201,15 @@ impl Appender {
             drop(state);
             if sync {
                 moves.par_iter().try_for_each(|(staged, _)| {
-                    let file = OpenOptions::new().write(true).open(staged);
-                    file.and_then(|file| file.sync_all())
-                        .map_err(|error| store_error(&staged.display().to_string(), &error))
+                    (self.beneath.get().sync(staged))
+                        .map_err(|error| store_error(&self.name(staged), &error))
                 })?;
             }
-            Ok(moves)
+            let text = |path: PathBuf| path.display().to_string();
+            let moves = moves.into_iter();
+            Ok(moves
+                .map(|(staged, place)| (text(staged), text(place)))
+                .collect())
         })?)
     }
 }
@@ -233,7 +237,7 @@ impl Appender {
                     transfer: Some(&job.part),
                     old: None,
                 };
-                let path = self.path(job.band, job.column);
+                let path = self.place(&self.path(job.band, job.column));
                 let name = path.display().to_string();
                 let update = Update {
                     transfer: &job.part,
@@ -297,7 +301,15 @@ impl Appender {
     fn path(&self, band: u64, column: usize) -> PathBuf {
         let mut chunk = vec![band];
         chunk.extend(unravel(column, &self.columns).iter().map(|&i| i as u64));
-        self.root.join(self.stored.chunk_key(&chunk).as_str())
+        PathBuf::from(self.stored.chunk_key(&chunk).as_str())
+    }
+
+    fn place(&self, path: &Path) -> PathBuf {
+        self.beneath.get().path().join(path)
+    }
+
+    fn name(&self, path: &Path) -> String {
+        self.place(path).display().to_string()
     }
 
     /// The files of `band`, made by `file`.
@@ -310,13 +322,13 @@ impl Appender {
 
     /// A chunk without any rows, whatever the store has there.
     fn fresh(&self, path: PathBuf) -> Result<Chunk> {
-        let name = path.display().to_string();
+        let name = self.name(&path);
         let bytes = match self.spec.sharding() {
             Some(sharding) => sharding.head(&name, &self.grid)?,
             None => Vec::new(),
         };
         Ok(Chunk {
-            exists: path.exists(),
+            exists: self.place(&path).exists(),
             path,
             changed: false,
             frozen: bytes.len() as u64,
@@ -332,8 +344,8 @@ impl Appender {
         let Some(sharding) = self.spec.sharding().filter(|_| file.exists) else {
             return Ok(file); // its one subchunk is encoded anew
         };
-        let name = file.path.display().to_string();
-        let stored = Source::open(&self.spec, &file.path, &self.chunk)?.bytes()?;
+        let name = self.name(&file.path);
+        let stored = Source::open(&self.spec, &self.place(&file.path), &self.chunk)?.bytes()?;
         (file.bytes, file.index) = sharding.parse(&name, stored, &self.grid, &pool::options())?;
         // A row of subchunks lies together, the first dimension being the slowest.
         let width: u64 = self.grid.iter().skip(1).product();
@@ -356,11 +368,11 @@ impl Appender {
             let staged = PathBuf::from(staged);
             let tail = self.finish(file)?;
             let write = || {
-                let mut out = File::create_new(&staged)?;
+                let mut out = self.beneath.get().create_new(&staged)?;
                 out.write_all(&file.bytes)?;
                 out.write_all(&tail)
             };
-            write().map_err(|error| store_error(&staged.display().to_string(), &error))?;
+            write().map_err(|error| store_error(&self.name(&staged), &error))?;
             state.count += 1;
             state.staged.push((staged, file.path.clone()));
             file.changed = false;
@@ -374,7 +386,7 @@ impl Appender {
         let Some(sharding) = self.spec.sharding() else {
             return Ok(Vec::new());
         };
-        let name = file.path.display().to_string();
+        let name = self.name(&file.path);
         let index = sharding.encode_index(&name, &file.index, &self.grid, &pool::options())?;
         if !sharding.index_first {
             return Ok(index);

@@ -1,10 +1,12 @@
 //! `Array`: one array of a store, opened once and read from any thread.
 
 use std::borrow::Cow;
+use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use numpy::PyArrayDescr;
 use pyo3::prelude::*;
@@ -36,6 +38,8 @@ use crate::stats::{Counter, Stats};
 pub struct Array {
     stored: zarrs::array::Array<()>,
     root: Root,
+    /// Which folder it was in when it was opened.
+    folder: Identity,
     /// How its elements are stored.
     pub spec: Spec,
     grid: Grid,
@@ -82,6 +86,11 @@ impl Array {
             PyRoot::Folder(folder) => Root::Folder(folder),
             PyRoot::Objects(objects) => Root::Objects(objects.unbind()),
         };
+        // Before its metadata are read: what is read then is not older.
+        let folder = match &root {
+            Root::Folder(folder) => Identity::of(&folder.join(path.trim_start_matches('/'))),
+            Root::Objects(_) => Identity::default(),
+        };
         let (array, kind, metadata) = pool::compute(py, || match (&root, metadata) {
             (Root::Folder(folder), None) => open(folder, path, Encoding::default()),
             (Root::Folder(folder), Some(metadata)) => create(
@@ -101,6 +110,7 @@ impl Array {
             grid: Grid::new(array.chunk_grid(), &spec),
             stored: array,
             root,
+            folder,
             spec,
             metadata,
             descr,
@@ -468,9 +478,26 @@ impl Array {
         let path = root.join(self.chunk_key(chunk));
         let kept = self.kept(held, chunk, keeps_whole, Known::default());
         let source = Source::open(&self.spec, &path, &shape)?.keeping(kept);
+        if !source.exists() {
+            self.expect_same_folder(root)?;
+        }
         let result = read(&source);
         source.count_bytes();
         result
+    }
+
+    /// Refuse fill values for the chunks of an array that is no longer there: after it was removed,
+    /// or replaced by another one.
+    fn expect_same_folder(&self, root: &Path) -> Result<()> {
+        let folder = root.join(self.stored.path().as_str().trim_start_matches('/'));
+        if Identity::of(&folder) == self.folder {
+            return Ok(());
+        }
+        Err(Error::Store(format!(
+            "{} is no longer the array that was opened: it was replaced or removed meanwhile. Open \
+             it again",
+            folder.display()
+        )))
     }
 
     /// Shape of a chunk.
@@ -506,6 +533,26 @@ impl Array {
             keeps_whole,
             known,
         }
+    }
+}
+
+/// What tells a folder from one that takes its place: device, number, and when it was made, as
+/// numbers are used again. None of it if there is no folder.
+#[derive(Default, PartialEq)]
+struct Identity(Option<(u64, u64, Option<SystemTime>)>);
+
+impl Identity {
+    fn of(folder: &Path) -> Self {
+        Self(fs::metadata(folder).ok().map(|found| {
+            #[cfg(unix)]
+            let (device, number) = {
+                use std::os::unix::fs::MetadataExt;
+                (found.dev(), found.ino())
+            };
+            #[cfg(not(unix))]
+            let (device, number) = (0, 0);
+            (device, number, found.created().ok())
+        }))
     }
 }
 

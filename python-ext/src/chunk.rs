@@ -15,6 +15,7 @@ use zarrs_codec::{
     ArrayToBytesCodecTraits, CodecError, CodecOptions, CodecTraits,
 };
 
+use crate::beneath::Beneath;
 use crate::dtype::Kind;
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
@@ -22,7 +23,6 @@ use crate::scatter::{self, Dim};
 use crate::selection::Transfer;
 use crate::shard::Sharding;
 use crate::source::{Handle, Source};
-use crate::store;
 
 /// How the elements of an array are stored.
 #[derive(Debug)]
@@ -451,17 +451,19 @@ impl Spec {
             .map_err(|error| Error::codec(name, &error))
     }
 
-    /// Update the chunk at `path`.
+    /// Update the chunk at `key`.
     ///
     /// # Errors
     /// [`Error::Store`] or [`Error::Codec`], with the path; the file is then as it was.
     pub fn write(
         &self,
-        path: &Path,
+        beneath: &Beneath,
+        key: &Path,
         shape: &[NonZeroU64],
         update: &Update<'_>,
         options: &CodecOptions,
     ) -> Result<()> {
+        let path = &beneath.path().join(key);
         let name = path.display().to_string();
         let old = if update.replaces(shape) {
             None
@@ -470,8 +472,8 @@ impl Spec {
         };
         let encoded = self.updated(&name, shape, old.as_ref(), update, options)?;
         match encoded {
-            Some(bytes) => store::write_atomic(path, &bytes),
-            None => store::remove(path),
+            Some(bytes) => beneath.write_atomic(key, &bytes),
+            None => beneath.remove(key),
         }
         .map_err(|error| store_error(&name, &error))
     }

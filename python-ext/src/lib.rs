@@ -4,7 +4,8 @@
 //! - `array`: `Array`, an array; `rows`: rows of several of them; `verify`: all that is wrong with stored chunks; `append`: `Appender`, rows behind its last; `pipeline`: `ChunkPipeline`, zarr-python's chunks in files; `selected`: `Selected`, those in other stores;
 //! - `selection`: which elements; `memory`: the caller's; `scatter`: between the two;
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
-//!   `store`: its file; `fetched`: its bytes in memory; `document`: the text of metadata; `metadata`: from there to zarrs;
+//!   `store`: its file; `beneath`: where it is written; `fetched`: its bytes in memory; `document`: the text of
+//!   metadata; `metadata`: from there to zarrs;
 //! - `objects`: object stores, their requests and retries; `fetch`: chunks that are read from them;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 
 mod append;
 mod array;
+mod beneath;
 mod cache;
 mod cast;
 mod chunk;
@@ -54,6 +56,8 @@ mod _core {
     use super::append::Appender;
     #[pymodule_export]
     use super::array::Array;
+    #[pymodule_export]
+    use super::beneath::{Beneath, exchange};
     #[pymodule_export]
     use super::cache::Cache;
     #[pymodule_export]

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tempozarr::Encoding;
 
+use crate::beneath::Beneath;
 use crate::chunk::{Spec, Update, lengths};
 use crate::errors::Error;
 use crate::memory::Memory;
@@ -123,10 +124,11 @@ impl ChunkPipeline {
         Ok(exists.into_iter().map(AtomicBool::into_inner).collect())
     }
 
-    /// Write `(path, chunk selection, value selection, is complete)` of many chunks.
+    /// Write `(key, chunk selection, value selection, is complete)` of many chunks beneath a folder.
     fn write(
         &self,
         py: Python<'_>,
+        beneath: &Beneath,
         chunks: Vec<(PathBuf, Bound<'_, PyAny>, Bound<'_, PyAny>, bool)>,
         value: &Bound<'_, PyAny>,
         drop_axes: Vec<usize>,
@@ -151,7 +153,8 @@ impl ChunkPipeline {
                 value: &value,
                 write_empty_chunks,
             };
-            self.spec.write(path, &self.shape, &update, options)
+            self.spec
+                .write(beneath, path, &self.shape, &update, options)
         })?;
         Ok(())
     }

@@ -1,12 +1,11 @@
-//! Where encoded bytes are: files, whose reads are checked against their size and whose writes are
-//! seen whole or not, and what others fetched.
+//! Where encoded bytes are: files, whose reads are checked against their size, and what others
+//! fetched.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOptions};
 use zarrs_storage::StorageError;
@@ -292,8 +291,10 @@ pub fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
 #[cfg(unix)]
 fn open_at_once(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
     // A terminal must not become that of this process. Regular files know neither flag, ...
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     match opened {
         // ... unless another process has a lease on one, which it gives back when it is asked to.
@@ -340,48 +341,4 @@ pub fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
     )
-}
-
-/// Replace or create `path`: a reader sees the old bytes or the new ones, never a part.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let mut name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "not the path of a file"))?
-        .to_os_string();
-    // The process and a counter keep writers apart; the ending is zarr-python's own.
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    name.push(format!(".{:x}-{number:x}.partial", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let create = || {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-    };
-    let mut file = match create() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(path.parent().unwrap_or(path))?;
-            create()?
-        }
-        result => result?,
-    };
-    let result = file.write_all(bytes).and_then(|()| {
-        drop(file);
-        fs::rename(&temporary, path)
-    });
-    if result.is_err() {
-        // The write has failed already; that error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
-}
-
-/// Remove `path`; it is no error if it is not there.
-pub fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if is_absent(&error) => Ok(()),
-        result => result,
-    }
 }

@@ -550,7 +550,7 @@ def test_arrays_left_to_zarr_python_are_compared_too(tmp_path: Path) -> None:
     with pytest.raises(MetadataError, match="words: the target has other values"):
         tempozarr.copy(tmp_path / "a", tmp_path / "b")
     shutil.rmtree(tmp_path / "b" / "words")
-    (tmp_path / ".b.123.new").mkdir()  # as a copy that was killed leaves it
+    (tmp_path / f".b.{'1f' * 16}.unfinished").mkdir()  # as a copy that was killed leaves it
     assert tempozarr.copy(tmp_path / "a", tmp_path / "b", verify=True)["words"].resumed_from == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 

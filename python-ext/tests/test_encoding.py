@@ -239,7 +239,7 @@ def test_rust_refuses_what_cannot_be(tmp_path: Path) -> None:
             _core.ChunkPipeline(metadata, lz4_level=9)
     (tmp_path / "zarr.json").write_text(json.dumps(other))
     with pytest.raises(MetadataError, match=r"metadata with numcodecs\.lz4, got none"):
-        _core.Appender(str(tmp_path), "", 0, str(tmp_path / "s"), lz4_level=9)
+        _core.Appender(_core.Beneath(str(tmp_path)), "", 0, "s", lz4_level=9)
 
 
 @pytest.mark.parametrize(

@@ -890,6 +890,13 @@ def _found(folder: Path | Folder, kind: str | None) -> str:
     if folder.is_file():
         return "found a file: a store is a folder"
     if not folder.is_dir():
+        from tempozarr._commit import unfinished
+
+        if any((left / "old").is_dir() for left in unfinished(folder)):
+            return (
+                "which does not exist: a writer was interrupted while it replaced the store. "
+                "tempozarr.Writer(..., mode='a') puts the one that was there back"
+            )
         return "which does not exist"
     below = [name for name, _ in _children(folder)]
     return f"found a folder without {_LOOKED_FOR}; of stores it has {_listing(below)}"

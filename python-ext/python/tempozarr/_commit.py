@@ -5,26 +5,37 @@ there, the files are moved, and the journal is removed. Whatever kills the proce
 journal nothing has happened; with one, whoever opens the store next makes the moves that are left.
 
 The staging folder is inside the folder of an array, where readers of groups do not look.
+
+Stores come from strangers, too. Everything is done through folders that `_core.Beneath` opened, by
+bare names: through no link that leads out of the store. And a journal counts only where it was
+written: it states when the system made a file beside it, a time that nobody can set. No download,
+archive or copy brings that along.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import itertools
 import json
 import os
 import re
 import shutil
+import stat
 import uuid
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tempozarr._errors import StoreError
+from tempozarr import _core
+from tempozarr._chunks import Keys
+from tempozarr._errors import MetadataError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Documents = Mapping[str, dict[str, Any]]
+    Move = tuple[str, str]  # from and to: paths beneath the root
 
 try:
     import fcntl
@@ -33,7 +44,14 @@ except ImportError:  # Windows
 
 _STAGING = ".tempozarr"
 _JOURNAL = "journal.json"
-_UNFINISHED = (".new", ".old")
+_HERE = "here"
+"""An empty file, made where a journal is: see `_mark`."""
+_MADE = "made"
+"""When that was, for `beside`."""
+_STAGED = re.compile("[0-9a-f]{32}-[0-9]+(-[0-9]+)?")
+_JOURNAL_BYTES = 256 << 20
+"""No flush has a journal of more."""
+LOOKED_FOR = ("zarr.json", ".zgroup", ".zarray")
 
 
 class Lock:
@@ -50,7 +68,7 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         if fcntl is None:
             raise StoreError("writing needs the file locks of Linux or macOS (fcntl.flock)")
-        self._descriptor: int | None = os.open(folder, os.O_RDONLY)
+        self._descriptor: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(self._descriptor), folder.stat()):
@@ -69,14 +87,16 @@ class Lock:
     def release(self) -> None:
         """Let others write; again is no error."""
         if self._descriptor is not None:
-            # Explicitly, for the sake of processes forked from this one.
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):  # then closing does it
+                # Explicitly, for the sake of processes forked from this one.
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             self._close()
 
     def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # it is closed after an error, too
+                os.close(descriptor)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
@@ -96,68 +116,235 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_locks)
 
 
-class Staging:
-    """Files that will be part of the store in folder `root`, in folder `root / inside`.
+class UnfinishedError(OSError):
+    """A flush has happened, as its journal is on the disk, but not all of its moves were made.
 
-    With `sync`, what is published survives a loss of power, else the end of the process only.
+    Whoever opens the store next makes the others.
     """
 
-    def __init__(self, root: Path, inside: str, *, sync: bool) -> None:
-        self._root = root
+    def __init__(self, cause: BaseException, *, visible: bool) -> None:
+        super().__init__(str(cause) or type(cause).__name__)
+        # Whether readers may see a part of it until then.
+        self.visible = visible
+
+
+class Staging:
+    """Files that will be part of the store in folder `beneath`, staged in its array `inside`.
+
+    With `sync`, what is published survives a loss of power, else the end of the process only.
+
+    Attributes
+    ----------
+    published
+        Whether the last `publish`, however it ended, is what the next opening of the store finds.
+    """
+
+    def __init__(self, beneath: _core.Beneath, inside: str, *, sync: bool) -> None:
+        self._beneath = beneath
         self._levels = len(Path(inside).parts)
-        self._folder = root / inside / _STAGING
+        self._inside = inside
+        self._folder = _join(inside, _STAGING)
         self._sync = sync
+        self.published = False
         # Names are never used twice: a journal must not find other files than it was written for.
         self._names = (f"{uuid.uuid4().hex}-{i}" for i in itertools.count())
-        self._folder.mkdir(exist_ok=True)
+        with _parent(beneath, self._folder) as (folder, name):
+            os.mkdir(name, dir_fd=folder)
+        with into(beneath, self._folder) as folder:
+            self._made = _mark(folder, sync=sync)
 
-    def path(self) -> Path:
-        """Path of a new file or folder."""
-        return self._folder / next(self._names)
+    def path(self) -> str:
+        """Path, beneath the root, of a new file or folder."""
+        return _join(self._folder, next(self._names))
 
-    def write(self, document: dict[str, Any]) -> Path:
+    def write(self, document: dict[str, Any]) -> str:
         """Stage a JSON document."""
         path = self.path()
-        with path.open("xb") as file:
-            file.write(json.dumps(document, indent=2).encode())
-            if self._sync:
-                file.flush()
-                os.fsync(file.fileno())
+        self._write(path, document)
         return path
 
-    def folder(self, document: dict[str, Any]) -> Path:
+    def folder(self, document: dict[str, Any]) -> str:
         """Stage a folder with that `zarr.json`."""
-        folder = self.path()
-        folder.mkdir()
-        self.write(document).replace(folder / "zarr.json")
-        return folder
+        path = self.path()
+        with _parent(self._beneath, path) as (folder, name):
+            os.mkdir(name, dir_fd=folder)
+        self._write(f"{path}/zarr.json", document)
+        return path
 
-    def fill(self, folder: Path, files: Iterable[tuple[Path, Path]]) -> None:
+    def fill(self, folder: str, files: Iterable[Move]) -> None:
         """Move staged files to their places in a staged folder."""
-        _make(files)
+        for old, new in files:
+            os.close(self._beneath.folder(_folder_of(new), create=True))
+            _move(self._beneath, old, new)
         if self._sync:
-            sync_tree(folder)
+            sync_tree(Path(self._beneath.root, folder))
 
-    def publish(self, moves: Iterable[tuple[Path, Path]]) -> None:
-        """Move staged files to their places: all of them, in this order, or none."""
+    def publish(self, moves: Iterable[Move]) -> None:
+        """Move staged files to their places: all of them or none.
+
+        Chunks and arrays that are new come first, metadata documents, which tell of them, last.
+
+        Raises
+        ------
+        UnfinishedError
+            If it has happened, but is to be finished by whoever opens the store next.
+        OSError, StoreError
+            If nothing has happened.
+        """
+        self.published = False
         moves = list(moves)
-        names = [[old.name, new.relative_to(self._root).as_posix()] for old, new in moves]
-        journal = self.write({"levels": self._levels, "moves": names})
-        self._sync_folders([self._folder.parent, self._folder])
-        journal = journal.replace(self._folder / _JOURNAL)
-        self._sync_folders([self._folder])
-        _make(moves)
-        self._sync_folders(_above(self._root, moves))
-        journal.unlink()
+        changed = self._prepare(moves)
+        names = [[Path(old).name, new] for old, new in moves]
+        written = {"levels": self._levels, "made": self._made, "moves": names}
+        staged = self.write(written)
+        self._sync_folders([self._inside, self._folder])
+        with into(self._beneath, self._folder) as folder:
+            renamed = False
+            try:
+                os.replace(Path(staged).name, _JOURNAL, src_dir_fd=folder, dst_dir_fd=folder)
+                renamed = True
+                if self._sync:
+                    os.fsync(folder)
+                self.published = True
+            except BaseException as e:
+                self.published = not self._is_taken_back(folder, Path(staged).name, renamed)
+                if self.published:
+                    self._finish(folder, moves, changed)
+                if not (self.published and isinstance(e, OSError)):
+                    raise
+            else:
+                self._finish(folder, moves, changed)
 
     def remove(self) -> None:
         """Remove the folder and what is in it, unless there are moves left to make."""
-        if not (self._folder / _JOURNAL).exists():
-            shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError, StoreError):
+            with into(self._beneath, self._folder) as folder:
+                if _is_there(_JOURNAL, folder):
+                    return
+            _remove_tree(self._beneath, self._folder)
 
-    def _sync_folders(self, folders: Iterable[Path]) -> None:
+    def _write(self, path: str, document: dict[str, Any]) -> None:
+        with _parent(self._beneath, path) as (folder, name):
+            _write_new(name, json.dumps(document, indent=2), folder, sync=self._sync)
+
+    def _prepare(self, moves: Iterable[Move]) -> set[str]:
+        """Do beforehand what may fail: make folders, and look for links.
+
+        Returns
+        -------
+        The folders, other than those of the files, that have changed.
+        """
+        changed: set[str] = set()
+        with into(self._beneath, self._folder) as staging:
+            device = os.fstat(staging).st_dev
+        for place in {_folder_of(new) for _, new in moves}:
+            try:
+                folder = self._beneath.folder(place)
+            except FileNotFoundError:
+                folder = self._beneath.folder(place, create=True)
+                changed.update(_above(place))
+            try:
+                apart = os.fstat(folder).st_dev != device
+            finally:
+                os.close(folder)
+            if apart and any(
+                _folder_of(new) == place and Path(self._beneath.root, old).is_dir()
+                for old, new in moves
+            ):
+                raise StoreError(
+                    f"{place or self._beneath.root} is on another disk: a late array cannot be "
+                    "moved there"
+                )
+        return changed
+
+    def _is_taken_back(self, folder: int, staged: str, renamed: bool) -> bool:
+        """Whether the next opening finds no journal, after it could not be written for sure."""
+        with contextlib.suppress(OSError):
+            if _is_there(staged, folder):
+                return True
+            renamed = True
+        try:
+            os.unlink(_JOURNAL, dir_fd=folder)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return not renamed
+        # An error here leaves open only what is found after a loss of power at this moment.
+        with contextlib.suppress(OSError):
+            self._sync_folders([self._folder])
+        return True
+
+    def _finish(self, folder: int, moves: list[Move], changed: set[str]) -> None:
+        """Make the moves of the journal; all that are left once more after an error."""
+        finishing = _Finishing(self._beneath, moves, changed, sync=self._sync)
+        try:
+            finishing.run()
+        except BaseException as e:
+            try:
+                finishing.run()
+            except BaseException as again:
+                raise UnfinishedError(again, visible=finishing.visible) from again
+            if not isinstance(e, OSError):
+                raise
+        finally:
+            if finishing.finished:
+                # If it stays, it lists moves that have been made, and does no harm.
+                with contextlib.suppress(OSError):
+                    os.unlink(_JOURNAL, dir_fd=folder)
+
+    def _sync_folders(self, folders: Iterable[str]) -> None:
         if self._sync:
-            _sync(folders)
+            _sync_folders(self._beneath, folders)
+
+
+class _Finishing:
+    """The moves of a journal, which can be run again after an error.
+
+    A file system may store renames in another order than that in which they were made, and after a
+    loss of power readers may come before a writer. So chunks are on the disk before the first
+    document that tells of them is moved, and documents before the journal is removed.
+    """
+
+    def __init__(
+        self, beneath: _core.Beneath, moves: Iterable[Move], changed: set[str], *, sync: bool
+    ) -> None:
+        self._beneath = beneath
+        self._sync = sync
+        self._changed = changed
+        self._stages: tuple[list[Move], list[Move]] = ([], [])  # chunks and arrays; documents
+        for old, new in moves:
+            self._stages[_is_document(new)].append((old, new))
+        late = [move for move in self._stages[0] if Path(beneath.root, move[0]).is_dir()]
+        self._shown = {*late, *self._stages[1]}
+        self.made: set[Move] = set()
+        self._tried: set[Move] = set()
+        self.finished = False
+
+    @property
+    def visible(self) -> bool:
+        """Whether readers may see a part of the flush."""
+        return 0 < len(self.made & self._shown) < len(self._shown)
+
+    def run(self) -> None:
+        """Make the moves that are left, and wait for the disk."""
+        for stage, changed in zip(self._stages, (self._changed, set()), strict=True):
+            for move in stage:
+                if move not in self.made:
+                    self._make(move)
+            if self._sync:
+                _sync_folders(self._beneath, changed | {_folder_of(new) for _, new in stage})
+        self.finished = True
+
+    def _make(self, move: Move) -> None:
+        again = move in self._tried
+        self._tried.add(move)
+        try:
+            _move(self._beneath, *move)
+        except FileNotFoundError:
+            # An error does not say that nothing was done.
+            if not (again and Path(self._beneath.root, move[1]).exists()):
+                raise
+        self.made.add(move)
 
 
 def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -> Lock:
@@ -176,57 +363,155 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
     """
     missing = [folder for folder in root.parents if not folder.exists()]
     root.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(root)
     before: list[Lock] = []
     if root.exists() and (root.is_file() or any(root.iterdir())):
-        if not any((root / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        if not _is_store(root):
             raise StoreError(
                 f"expected a store or nothing at {root}, found something else: remove it, or "
                 "choose another path"
             )
         # Arrays and groups may have writers of their own.
         before = [Lock(root), *(Lock(file.parent) for file in root.glob("*/**/zarr.json"))]
-    new, old = (root.with_name(f".{root.name}.{uuid.uuid4().hex}{end}") for end in _UNFINISHED)
     lock = None
     try:
-        new.mkdir()
-        lock = Lock(new)
-        for path, document in documents.items():
-            (new / path).mkdir(exist_ok=True)
-            (new / path / "zarr.json").write_text(json.dumps(document, indent=2))
-        if sync:
-            sync_tree(new)
-        if before:
-            root.rename(old)
-        new.rename(root)
+        with beside(root) as folder:
+            new = folder / "store"
+            new.mkdir()
+            lock = Lock(new)
+            beneath = _core.Beneath(str(new))
+            for path, document in documents.items():
+                with into(beneath, path, create=True) as place:
+                    _write_new("zarr.json", json.dumps(document, indent=2), place, sync=False)
+            if sync:
+                sync_tree(new)
+            undo = _swap(new, root, folder / "old") if before else _put(new, root)
+            try:
+                if sync:
+                    sync_paths([folder, root.parent, *(above.parent for above in missing)])
+            except BaseException:
+                undo()
+                raise
     except BaseException:
         if lock:
             lock.release()
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists():
-            old.rename(root)
         raise
     finally:
         for held in before:
             held.release()
-    if sync:
-        _sync([root.parent, *(folder.parent for folder in missing)])
-    shutil.rmtree(old, ignore_errors=True)
     return lock
 
 
-def remove_unfinished(root: Path) -> None:
-    """Remove what writers left beside the store that died while they made it."""
-    for end in _UNFINISHED:
-        for left in root.parent.glob(f".{glob.escape(root.name)}.*{end}"):
-            with contextlib.suppress(OSError):
-                lock = Lock(left)
-                shutil.rmtree(left)
-                lock.release()
+def _put(new: Path, root: Path) -> Callable[[], object]:
+    """Move a store to where there is none; give what undoes it."""
+    new.rename(root)
+    return lambda: root.rename(new)
 
 
-def recover(root: Path, inside: str) -> bool:
-    """Finish or forget what a writer that died had staged in `root / inside`; none may be alive.
+def _swap(new: Path, root: Path, old: Path) -> Callable[[], object]:
+    """Put a store into the place of another one, which then is at `new` or at `old`.
+
+    Returns
+    -------
+    What undoes it.
+    """
+    if _core.exchange(str(new), str(root)):
+        return lambda: _core.exchange(str(new), str(root))
+    root.rename(old)  # `restore` undoes that if nothing else follows
+    try:
+        new.rename(root)
+    except BaseException:
+        old.rename(root)
+        raise
+
+    def undo() -> None:
+        root.rename(new)
+        old.rename(root)
+
+    return undo
+
+
+@contextlib.contextmanager
+def beside(root: Path) -> Iterator[Path]:
+    """Make a folder beside a store, for what will be moved there; remove it in the end.
+
+    What is at "old" in it in the end is the store that was there: it is removed too.
+    """
+    folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}.unfinished")
+    folder.mkdir()
+    lock = None
+    try:
+        lock = Lock(folder)
+        with _at(folder) as place:
+            _write_new(_MADE, str(_mark(place, sync=False)), place, sync=False)
+        yield folder
+    finally:
+        if not ((folder / "old").exists() and not _is_store(root)):
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock:
+            lock.release()
+
+
+def unfinished(root: Path) -> list[Path]:
+    """Folders that `beside` made for a store, of writers that died or that live."""
+    name = re.compile(rf"\.{re.escape(root.name)}\.[0-9a-f]{{32}}\.unfinished")
+    try:
+        with os.scandir(root.parent) as entries:
+            return sorted(
+                Path(entry.path)
+                for entry in entries
+                if name.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
+    except OSError:
+        return []
+
+
+def restore(root: Path) -> None:
+    """Put back a store whose writer died while it replaced it, and remove what else it left.
+
+    Raises
+    ------
+    StoreError
+        If that is being done by a writer that lives, or cannot be done.
+    """
+    for folder in unfinished(root):
+        try:
+            lock = Lock(folder)
+        except StoreError:
+            if _is_store(root):
+                continue
+            raise
+        try:
+            if _is_ours(folder):
+                old = folder / "old"
+                if old.is_dir() and not old.is_symlink() and not _is_store(root):
+                    old.rename(root)
+                    sync_paths([root.parent, folder])
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether `beside` made that folder there."""
+    with _at(folder) as place:
+        names = set(os.listdir(place))  # noqa: PTH208 (by its descriptor)
+        if names <= {_HERE, _MADE}:  # whose writer died at once, or which is about to be removed
+            return True
+        with contextlib.suppress(OSError, ValueError):
+            return int(_read(_MADE, place, 64)) == _made(place)
+    return False
+
+
+def _is_store(folder: Path) -> bool:
+    return any((folder / name).exists() for name in LOOKED_FOR)
+
+
+def recover(
+    beneath: _core.Beneath, documents: Documents, inside: str, unfinished: str | None
+) -> bool:
+    """Finish or forget what a writer that died had staged in array `inside`; none may be alive.
+
+    `documents` are those of the store beneath, by path. `unfinished` is as for `Writer`.
 
     Returns
     -------
@@ -235,75 +520,353 @@ def recover(root: Path, inside: str) -> bool:
     Raises
     ------
     StoreError
-        If its journal is none.
+        If there is a journal that is none of this store, or not known to be written here.
     """
-    folder = root / inside / _STAGING
-    if not folder.is_dir():
+    path = _join(inside, _STAGING)
+    try:
+        with _parent(beneath, path) as (above, name):
+            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+    except FileNotFoundError:
         return False
-    journal = folder / _JOURNAL
-    with contextlib.suppress(FileNotFoundError):
-        store, moves = _moves(folder, journal)
-        _make(move for move in moves if move[0].exists())
-        # Those that were made may not have reached the disk.
-        _sync(_above(store, moves))
-    shutil.rmtree(folder)
+    place = Path(beneath.root, path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise StoreError(
+            f"expected the folder of an unfinished flush at {place}, found something else: "
+            "remove it"
+        )
+    with into(beneath, path) as folder:
+        try:
+            content = _read(_JOURNAL, folder, _JOURNAL_BYTES)
+        except FileNotFoundError:
+            content = None
+        if content is not None:
+            try:
+                journal = _Journal(beneath, documents, inside, folder, content)
+            except _WrongError:
+                if unfinished != "discard":
+                    raise
+            else:
+                journal.follow(unfinished)
+            os.unlink(_JOURNAL, dir_fd=folder)
+    _remove_tree(beneath, path)
     return True
 
 
-def _moves(folder: Path, journal: Path) -> tuple[Path, list[tuple[Path, Path]]]:
-    """Read the root of the writer that died, and the moves of its flush.
+class _WrongError(StoreError):
+    """A journal that is none of this store."""
 
-    It may be another root than that of who finds the journal: a group above, or one array of a
-    group.
+
+class _Journal:
+    """A journal that was found: what it lists, if that is what a flush of this store can be.
+
+    Stored data, of anyone: staged files must be called as we call them; their places must be those
+    of chunks of an array of the store, of a document that differs only in what a flush changes, or
+    of a new array in a group.
     """
-    root = folder.parent
-    moves = []
-    wrong = None
+
+    def __init__(
+        self,
+        beneath: _core.Beneath,
+        documents: Documents,
+        inside: str,
+        folder: int,
+        content: bytes,
+    ) -> None:
+        self._beneath = beneath
+        self._documents = documents
+        self._folder = folder
+        self._path = _join(inside, _STAGING)
+        self._place = Path(beneath.root, self._path, _JOURNAL)
+        self._finishing: _Finishing | None = None
+        moves = []
+        try:
+            document = json.loads(content)
+            base = self._base(inside, document["levels"])
+            for old, new in document["moves"]:
+                moves.append((_join(self._path, old), self._checked(base, old, new)))
+            with contextlib.suppress(FileNotFoundError):
+                self._is_ours = document.get("made") == _made(folder)
+        except _WrongError:
+            raise
+        except (
+            AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError, MetadataError
+        ) as e:  # fmt: skip
+            raise self._wrong(repr(e)) from None
+        left = [move for move in moves if _is_there(Path(move[0]).name, folder)]
+        # Documents are moved last.
+        if any(_is_document(new) for _, new in left):
+            for move in moves:
+                if move not in left and not Path(beneath.root, move[1]).exists():
+                    raise self._wrong(f"what was staged for {move[1]} is not there")
+        self._moves, self._left = moves, left
+
+    _is_ours = False
+
+    def _wrong(self, what: str) -> _WrongError:
+        return _WrongError(
+            f"expected the journal of an unfinished flush in {self._place}, got something else "
+            f"({what}). Pass unfinished='discard' to tempozarr.Writer, or remove "
+            f"{self._place.parent}, to go back to the flush before"
+        )
+
+    def _base(self, inside: str, levels: Any) -> str:
+        """Path of the store of the flush, which may be a part of this one."""
+        parts = Path(inside).parts
+        if type(levels) is not int or levels < 0:
+            raise self._wrong(f"levels: {levels!r}")
+        if levels > len(parts):
+            top = Path(self._beneath.root)
+            for _ in range(min(levels - len(parts), len(top.parts))):
+                top = top.parent
+                if not _is_store(top):
+                    raise self._wrong("its store begins at what is none")
+            raise StoreError(
+                f"{self._place} is of an unfinished flush of the store {top}, of which "
+                f"{self._beneath.root} is a part: open that one with "
+                "tempozarr.Writer(..., mode='a'), which finishes it"
+            )
+        base = "/".join(parts[: len(parts) - levels])
+        if base not in self._documents:
+            raise self._wrong("its store begins at what is none")
+        return base
+
+    def _checked(self, base: str, old: Any, new: Any) -> str:
+        """Give the place of a staged file, if a flush could have moved it there."""
+        if not _STAGED.fullmatch(old):
+            raise self._wrong(f"no staged file is called {old!r}")
+        if any(part in {"", ".", ".."} for part in new.split("/")):
+            raise self._wrong(f"{new!r} leads out of the store")
+        target = _join(base, new)
+        try:
+            mode = os.stat(old, dir_fd=self._folder, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            mode = None
+        is_file, is_folder = (
+            mode is None or is_one(mode) for is_one in (stat.S_ISREG, stat.S_ISDIR)
+        )
+        node, _, name = target.rpartition("/")
+        if name == "zarr.json" and node in self._documents:
+            staged = mode and is_file and json.loads(_read(old, self._folder, _JOURNAL_BYTES))
+            fits = is_file and (mode is None or _may_follow(self._documents[node], staged))
+        elif (array := _array_of(self._documents, target)) is not None:
+            key = target[len(array) :].lstrip("/")
+            fits = is_file and Keys(self._documents[array]).index(key) is not None
+        else:
+            in_group = self._documents.get(node, {}).get("node_type") == "group"
+            fits = is_folder and in_group and (mode is None or target not in self._documents)
+        if not fits:
+            raise self._wrong(f"no flush of this store puts {old!r} at {new!r}")
+        return target
+
+    def follow(self, unfinished: str | None) -> None:
+        """Make the moves that are left, or refuse to."""
+        if unfinished == "discard":
+            shown = {move for move in self._moves if _array_of(self._documents, move[1]) is None}
+            shown |= {move for move in self._moves if _is_document(move[1])}
+            if 0 < len(shown.intersection(self._left)) < len(shown):
+                raise StoreError(
+                    f"{self._place} is of an unfinished flush, a part of which is in the store "
+                    "already and cannot be discarded: pass unfinished='finish' instead"
+                )
+            return
+        if self._left and not self._is_ours and unfinished != "finish":
+            raise StoreError(
+                f"{self._place} is of an unfinished flush, but was not written where it is now: "
+                "the store was copied, restored or downloaded since then. If you trust where it "
+                "comes from, finish the flush with tempozarr.Writer(..., mode='a', "
+                "unfinished='finish'); unfinished='discard' goes back to the flush before, and "
+                "tempozarr.copy with overwrite=True begins anew"
+            )
+        for _, new in self._left:
+            os.close(self._beneath.folder(_folder_of(new), create=True))
+        os.fsync(self._folder)  # what follows must not outlive the journal
+        # What was moved may not have reached the disk, so all folders are synced.
+        changed = {above for _, new in self._moves for above in _above(_folder_of(new))}
+        finishing = _Finishing(self._beneath, self._moves, changed, sync=True)
+        finishing.made.update(set(self._moves).difference(self._left))
+        finishing.run()
+
+
+def _array_of(documents: Documents, path: str) -> str | None:
+    """The array that a file belongs to."""
+    parts = path.split("/")
+    for i in range(len(parts)):
+        above = "/".join(parts[:i])
+        if documents.get(above, {}).get("node_type") == "array":
+            return above
+    return None
+
+
+def _may_follow(before: Mapping[str, Any], after: Any) -> bool:
+    """Whether a flush may put one document into the place of the other."""
+
+    def fixed(document: Mapping[str, Any]) -> dict[str, Any]:
+        changing = {"attributes", "consolidated_metadata", "shape"}
+        return {key: value for key, value in document.items() if key not in changing}
+
+    if not isinstance(after, dict) or fixed(before) != fixed(after):
+        return False
+    old, new = before.get("shape"), after.get("shape")
+    if old == new:
+        return True
+    return bool(old and new) and old[1:] == new[1:] and type(new[0]) is int and old[0] <= new[0]
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Make StoreErrors of errors of the system."""
     try:
-        document = json.loads(journal.read_bytes())
-        moves = [(str(old), str(new)) for old, new in document["moves"]]
-        for _ in range(document["levels"]):
-            root = root.parent
-            if not (root / "zarr.json").exists():
-                wrong = "its store begins at what is none"
-                break
-        inside = all(
-            re.fullmatch("[0-9a-f-]+", old)
-            and (root / new).is_relative_to(root)
-            and ".." not in Path(new).parts
-            for old, new in moves
-        )
-        wrong = wrong if inside else "a move leads out of the store"
-    except (KeyError, TypeError, ValueError) as e:
-        wrong = repr(e)
-    if wrong:
-        raise StoreError(
-            f"expected the journal of an unfinished flush in {journal}, got something else "
-            f"({wrong}). Remove {folder} to go back to the flush before"
-        )
-    return root, [(folder / old, root / new) for old, new in moves]
+        yield
+    except OSError as e:
+        if isinstance(e, StoreError):
+            raise
+        raise StoreError(f"cannot write {root}: {e}") from e
 
 
-def _above(root: Path, moves: Iterable[tuple[Path, Path]]) -> set[Path]:
-    """Folders that moves have changed, or made."""
-    return {above for _, new in moves for above in new.parents if above.is_relative_to(root)}
+# -- files and folders, through no link ------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def into(beneath: _core.Beneath, path: str, *, create: bool = False) -> Iterator[int]:
+    """Open a folder in a store, for `dir_fd`."""
+    folder = beneath.folder(path, create)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _parent(beneath: _core.Beneath, path: str) -> Iterator[tuple[int, str]]:
+    """The folder of a file, and its name in it."""
+    folder, _, name = path.rpartition("/")
+    if name in {"", ".", ".."}:
+        raise StoreError(f"expected the path of a file in {beneath.root}, got {path!r}")
+    with into(beneath, folder) as descriptor:
+        yield descriptor, name
+
+
+@contextlib.contextmanager
+def _at(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _join(*parts: str) -> str:
+    return "/".join(filter(None, parts))
+
+
+def _folder_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _above(folder: str) -> list[str]:
+    """A folder and those above it, up to the root."""
+    parts = folder.split("/") if folder else []
+    return ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]
+
+
+def _is_document(path: str) -> bool:
+    return path.rpartition("/")[2] == "zarr.json"
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write_new(name: str, content: str, folder: int, *, sync: bool) -> None:
+    """Write a file where there is nothing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
+        file.write(content.encode())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read(name: str, folder: int, limit: int) -> bytes:
+    """Read a file that is no link, nor anything else that is no file."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise OSError(errno.EINVAL, f"expected a file of at most {limit} bytes", name)
+        return file.read(limit)
+
+
+def _mark(folder: int, *, sync: bool) -> int:
+    """Make an empty file in a folder; give when that was, as the system keeps it.
+
+    The time is that of the last change of the file's metadata, in nanoseconds: unlike others, it
+    cannot be set.
+    """
+    _write_new(_HERE, "", folder, sync=sync)
+    return _made(folder)
+
+
+def _made(folder: int) -> int:
+    return os.stat(_HERE, dir_fd=folder, follow_symlinks=False).st_ctime_ns
+
+
+def _move(beneath: _core.Beneath, old: str, new: str) -> None:
+    """Move a file to a place in a folder that is there."""
+    with _parent(beneath, old) as (source, name), _parent(beneath, new) as (target, place):
+        try:
+            os.replace(name, place, src_dir_fd=source, dst_dir_fd=target)
+        except OSError as e:
+            if e.errno != errno.EXDEV:
+                raise
+            _move_across(name, source, place, target)
+
+
+def _move_across(name: str, source: int, place: str, target: int) -> None:
+    """Move a file to another disk, where a link led."""
+    partial = f"{place}.{uuid.uuid4().hex}.partial"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        with (
+            os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=source), "rb") as old,
+            os.fdopen(os.open(partial, flags, 0o666, dir_fd=target), "wb") as new,
+        ):
+            shutil.copyfileobj(old, new, 1 << 20)
+            new.flush()
+            os.fsync(new.fileno())
+        os.replace(partial, place, src_dir_fd=target, dst_dir_fd=target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=target)
+        raise
+    os.unlink(name, dir_fd=source)
+
+
+def _remove_tree(beneath: _core.Beneath, path: str) -> None:
+    with _parent(beneath, path) as (folder, name):
+        shutil.rmtree(name, dir_fd=folder)
+
+
+def _sync_folders(beneath: _core.Beneath, folders: Iterable[str]) -> None:
+    for path in folders:
+        with into(beneath, path) as folder:
+            os.fsync(folder)
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until a folder and all that is in it are on the disk."""
-    _sync([*folder.rglob("*"), folder])
+    """Wait until a folder that we made, and all that is in it, is on the disk."""
+    sync_paths([*folder.rglob("*"), folder])
 
 
-def _sync(paths: Iterable[Path]) -> None:
+def sync_paths(paths: Iterable[Path]) -> None:
+    """Wait until these files and folders are on the disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _make(moves: Iterable[tuple[Path, Path]]) -> None:
-    for old, new in moves:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        old.replace(new)

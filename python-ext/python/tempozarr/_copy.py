@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +14,17 @@ import zarr
 
 from tempozarr import _core
 from tempozarr._array import Array, Group, _node
-from tempozarr._commit import Lock, Staging, create, remove_unfinished, sync_tree
+from tempozarr._commit import (
+    Lock,
+    Staging,
+    beside,
+    create,
+    into,
+    restore,
+    sync_paths,
+    sync_tree,
+    writing,
+)
 from tempozarr._compare import errors, first_difference, rounds
 from tempozarr._errors import CodecError, MetadataError
 from tempozarr._jobs import Job, group_documents, lay_out, naming, pair
@@ -59,6 +67,7 @@ def copy(
     verify: bool = False,
     overwrite: bool = False,
     sync: bool = True,
+    follow_links: bool = False,
     progress: Report = False,
 ) -> CopyReport:
     """Encode an array or a group anew, into a new local store of zarr v3.
@@ -100,6 +109,8 @@ def copy(
         Begin anew in the place of the store that is there; it is never continued then.
     sync
         Whether to wait for the disk, so that what is flushed survives a loss of power.
+    follow_links
+        Whether to write to the target through symbolic links that lead out of it, as for `Writer`.
     progress
         A function of a `tempozarr.Progress`, or True for a bar (needs tqdm).
 
@@ -137,10 +148,14 @@ def copy(
     keep_apart(found.place, root)
     jobs = pair(found, schema)
     layout = layout_by_path(layout, (path for path, job in jobs.items() if job.schema))
+    with writing(root):
+        restore(root)
     if _node(root) is not None and not overwrite:
         lock = Lock(root)
         try:
-            _expect_beginning(root, found, jobs, layout)
+            with writing(root):
+                beneath = _core.Beneath(str(root), follow_links)
+                _expect_beginning(beneath, found, jobs, layout)
         except BaseException:
             lock.release()
             raise
@@ -151,22 +166,27 @@ def copy(
             for path, job in jobs.items()
             if job.schema
         }
-        lock = create(root, dict(sorted((groups | arrays).items())), sync=sync)
+        with writing(root):
+            lock = create(root, dict(sorted((groups | arrays).items())), sync=sync)
+            beneath = _core.Beneath(str(root), follow_links)
     if not found.groups:
         lock.release()  # the writer of the only array takes it
     try:
-        reports = _run(jobs, root, verify=verify, sync=sync, progress=progress)
+        reports = _run(jobs, beneath, verify=verify, sync=sync, progress=progress)
         if found.groups:
-            _consolidate(root, next(iter(jobs), ""), always=found.consolidated, sync=sync)
+            with writing(root):
+                _consolidate(beneath, next(iter(jobs), ""), always=found.consolidated, sync=sync)
     finally:
         lock.release()
     return CopyReport(reports, time.monotonic() - began)
 
 
-def _expect_beginning(root: Path, found: Found, jobs: Mapping[str, Job], layout: Layout) -> None:
+def _expect_beginning(
+    beneath: _core.Beneath, found: Found, jobs: Mapping[str, Job], layout: Layout
+) -> None:
     """Refuse a store that is no copy, as far as it goes."""
-    remove_unfinished(root)
-    documents, locks = recovered(root)
+    root = Path(beneath.root)
+    documents, locks = recovered(beneath)
     for lock in locks:  # the writers of the arrays take them
         lock.release()
     problems = [
@@ -252,8 +272,14 @@ def _other_rows(job: Job, folder: Path) -> str | None:
 
 
 def _run(
-    jobs: Mapping[str, Job], root: Path, *, verify: bool, sync: bool, progress: Report
+    jobs: Mapping[str, Job],
+    beneath: _core.Beneath,
+    *,
+    verify: bool,
+    sync: bool,
+    progress: Report,
 ) -> dict[str, ArrayReport]:
+    root = Path(beneath.root)
     seconds = dict.fromkeys(jobs, 0.0)
 
     def each(what: str, act: Callable[[Job, Callable[[int], None]], Any]) -> dict[str, Any]:
@@ -273,7 +299,7 @@ def _run(
             report.close()
         return results
 
-    resumed = each("copying", lambda job, told: _copy_array(job, root, told, sync=sync))
+    resumed = each("copying", lambda job, told: _copy_array(job, beneath, told, sync=sync))
     worst = each("verifying", lambda job, told: _verify(job, root, told)) if verify else {}
     return {
         path: ArrayReport(
@@ -290,13 +316,16 @@ def _run(
     }
 
 
-def _copy_array(job: Job, root: Path, told: Callable[[int], None], *, sync: bool) -> int:
+def _copy_array(
+    job: Job, beneath: _core.Beneath, told: Callable[[int], None], *, sync: bool
+) -> int:
     """Copy the rows that are missing; give the first one."""
-    folder = root / job.path
+    folder = Path(beneath.root, job.path)
     if job.schema is None:
         if _node(folder):
             return job.rows
-        _copy_whole(job, root, sync=sync)
+        with writing(folder):
+            _copy_whole(job, beneath, sync=sync)
         return 0
     stored = Array(str(folder))
     if len(stored) == job.rows:
@@ -304,7 +333,11 @@ def _copy_array(job: Job, root: Path, told: Callable[[int], None], *, sync: bool
     file_rows = (stored.shards or stored.chunks)[0]
     # Flushes in the middle of a file would write it twice.
     flush_rows = max(FLUSH // (file_rows * job.schema.row_nbytes), 1) * file_rows
-    with Writer(folder, job.schema, mode="a", sync=sync) as writer:
+    with writing(folder), into(beneath, job.path):
+        pass  # the folder of the array, too, is in the target
+    with Writer(
+        folder, job.schema, mode="a", sync=sync, follow_links=beneath.follow_links
+    ) as writer:
         begun = writer.rows
         for rows in blocks(job.array, begun, job.rows, block_rows(job.array, stored), flush_rows):
             writer.append(rows)
@@ -314,36 +347,43 @@ def _copy_array(job: Job, root: Path, told: Callable[[int], None], *, sync: bool
     return begun
 
 
-def _copy_whole(job: Job, root: Path, *, sync: bool) -> None:
+def _copy_whole(job: Job, beneath: _core.Beneath, *, sync: bool) -> None:
     """Copy an array with zarr-python, into a folder beside the store first."""
     source = by_zarr(job.array)
-    folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}.new")  # as `create` calls its own
-    folder.mkdir()
-    lock = Lock(folder)
-    try:
+    root = Path(beneath.root)
+    with beside(root) as place:
+        folder = place / "array"
+        folder.mkdir()
         (folder / "zarr.json").write_text(json.dumps(job.whole_metadata(), indent=2))
         copied = zarr.open_array(folder, mode="r+")
         for region in regions(source):
             copied[region] = source[region]
         if sync:
             sync_tree(folder)
-        folder.rename(root / job.path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        lock.release()
+        if not job.path:
+            folder.rename(root)
+            if sync:
+                sync_paths([root.parent])
+            return
+        group, _, name = job.path.rpartition("/")
+        with into(beneath, group) as target:
+            os.rename(folder, name, dst_dir_fd=target)
+            if sync:
+                os.fsync(target)
 
 
-def _consolidate(root: Path, inside: str, *, always: bool, sync: bool) -> None:
+def _consolidate(beneath: _core.Beneath, inside: str, *, always: bool, sync: bool) -> None:
     """Put a copy of all metadata into the root, or renew it."""
+    root = Path(beneath.root)
     documents = documents_of(root)
     if always or documents[""].get("consolidated_metadata"):
         documents[""]["consolidated_metadata"] = consolidated(documents)
         with _locked(root, inside):
-            staging = Staging(root, inside, sync=sync)
-            staging.publish([(staging.write(documents[""]), root / "zarr.json")])
-            staging.remove()
+            staging = Staging(beneath, inside, sync=sync)
+            try:
+                staging.publish([(staging.write(documents[""]), "zarr.json")])
+            finally:
+                staging.remove()
 
 
 @contextlib.contextmanager

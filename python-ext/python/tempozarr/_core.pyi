@@ -42,6 +42,30 @@ class Objects:
         """Names of the folders in a folder."""
 
 @final
+class Beneath:
+    """A folder that files are written beneath, and through no link that leads out of it."""
+
+    def __new__(cls, root: str, follow_links: bool = False) -> Beneath:
+        """Write beneath a folder that is there; with `follow_links`, through any link."""
+
+    @property
+    def root(self) -> Path:
+        """The folder, as it was given."""
+
+    @property
+    def follow_links(self) -> bool:
+        """Whether links may lead out of it."""
+
+    def folder(self, path: str, create: bool = False) -> int:
+        """Open a folder, for `dir_fd`; with `create`, make it and those above if missing.
+
+        A StoreError if a link leads out, else OSErrors. Not on Windows.
+        """
+
+def exchange(one: str, other: str) -> bool:
+    """Swap two folders in one step; False if the file system cannot."""
+
+@final
 class Array:
     """One array of a store; opened once, cheap to share between threads."""
 
@@ -114,16 +138,16 @@ class Appender:
 
     def __new__(
         cls,
-        root: str,
+        beneath: Beneath,
         path: str,
         rows: int,
         staging: str,
         lz4_level: int | None = None,
         zstd_fast_decode: bool = False,
     ) -> Appender:
-        """Append to the array at `path` of the store in `root`, of which `rows` rows are kept.
+        """Append to the array at `path` of the store, of which `rows` rows are kept.
 
-        Files are staged as `staging`-0, `staging`-1, ... `lz4_level`, 2 to 12, and
+        Files are staged beneath its root as `staging`-0, `staging`-1, ... `lz4_level`, 2 to 12, and
         `zstd_fast_decode` are as in a schema; without such a codec each is a MetadataError.
         """
 
@@ -138,8 +162,11 @@ class Appender:
         the last of a subchunk.
         """
 
-    def stage(self, sync: bool) -> list[tuple[Path, Path]]:
-        """Write what has changed; give the files staged since the last call, and their places."""
+    def stage(self, sync: bool) -> list[tuple[str, str]]:
+        """Write what has changed; give the files staged since the last call, and their places.
+
+        Both are paths beneath the root.
+        """
 
 @final
 class ChunkPipeline:
@@ -172,12 +199,13 @@ class ChunkPipeline:
 
     def write(
         self,
+        beneath: Beneath,
         chunks: Sequence[tuple[str, Any, Any, bool]],
         value: NDArray[Any],
         drop_axes: tuple[int, ...],
         write_empty_chunks: bool,
     ) -> None:
-        """Write `(file, chunk_selection, value_selection, is_complete_chunk)` from `value`."""
+        """Write `(key, chunk_selection, value_selection, is_complete_chunk)` from `value`."""
 
     def select(
         self,

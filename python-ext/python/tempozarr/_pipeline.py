@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -105,8 +106,9 @@ class CodecPipeline(BatchedCodecPipeline):
         Raises
         ------
         CodecError, StoreError
-            If a value does not encode, or a file cannot be read or written. What a store that is
-            no plain `LocalStore` raises comes as it is, with a note of the chunk.
+            If a value does not encode, or a file cannot be read or written, or a link leads out of
+            the store, unless `enable(follow_links=True)` allows it. What a store that is no plain
+            `LocalStore` raises comes as it is, with a note of the chunk.
         TempozarrError
             In strict mode, if Rust cannot do it.
         """
@@ -118,6 +120,7 @@ class CodecPipeline(BatchedCodecPipeline):
             await self._write(batch, value, drop_axes)
         except _FallbackError as e:
             _count("python_writes", str(e))
+            await asyncio.to_thread(_expect_inside, batch)
             await super().write(batch, value, drop_axes)
             return
         _count("rust_writes")
@@ -153,10 +156,10 @@ class CodecPipeline(BatchedCodecPipeline):
         return present
 
     async def _write(self, batch: list[Chunk], value: NDBuffer, drop_axes: tuple[int, ...]) -> None:
-        files = _files(batch, write=True)
+        _writable(batch)
         groups = self._groups(batch)
         array = _numpy(value)
-        if files is None:
+        if type(batch[0][0].store) is not LocalStore:
             native = _native(array)
             selected, _ = self._select(batch, groups, native, drop_axes)
             _warn_if_lossy(self)
@@ -167,14 +170,20 @@ class CodecPipeline(BatchedCodecPipeline):
         def run() -> None:
             size_pool()
             native = _native(array)
+            beneath = _beneath(batch)
             for prepared, members in groups:
                 _check_dtype(prepared, native)
                 chunks = [
-                    (files[i], _plain(batch[i][2]), _plain(batch[i][3]), self._replaces(batch[i]))
+                    (
+                        batch[i][0].path,
+                        _plain(batch[i][2]),
+                        _plain(batch[i][3]),
+                        self._replaces(batch[i]),
+                    )
                     for i in members
                 ]
                 keep_empty = batch[members[0]][1].config.write_empty_chunks
-                prepared.write(chunks, native, drop_axes, keep_empty)
+                prepared.write(beneath, chunks, native, drop_axes, keep_empty)
 
         await _in_thread(run)
 
@@ -319,11 +328,37 @@ def _is_nested(batch: Sequence[Chunk]) -> bool:
     return not batch or not isinstance(batch[0][0], StorePath)
 
 
-def _files(batch: Sequence[Chunk], *, write: bool = False) -> list[str] | None:
+def _writable(batch: Sequence[Chunk]) -> None:
+    if batch[0][0].store.read_only:
+        raise _FallbackError("the store is read-only")  # Python's way raises zarr's error
+
+
+def _beneath(batch: Sequence[Chunk]) -> _core.Beneath:
+    """The folder of a `LocalStore`, to write to."""
+    root = batch[0][0].store.root.absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    return _core.Beneath(str(root), _follow_links)
+
+
+def _expect_inside(batch: Sequence[Chunk]) -> None:
+    """Refuse links that lead out of a store of files, which zarr-python would follow.
+
+    Raises
+    ------
+    StoreError
+        If there is one on the way to a chunk.
+    """
+    store = batch[0][0].store
+    if isinstance(store, LocalStore) and not store.read_only and os.name == "posix":
+        beneath = _beneath(batch)
+        for folder in {chunk[0].path.rpartition("/")[0] for chunk in batch}:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.close(beneath.folder(folder))
+
+
+def _files(batch: Sequence[Chunk]) -> list[str] | None:
     """Files of the chunks, if that is what the store has, and all that it does."""
     store = batch[0][0].store
-    if write and store.read_only:
-        raise _FallbackError("the store is read-only")  # Python's way raises zarr's error
     if type(store) is not LocalStore:
         return None
     root = str(store.root.absolute())
@@ -378,6 +413,7 @@ _calls = {"rust_reads": 0, "rust_writes": 0, "python_reads": 0, "python_writes":
 _reasons: Counter[str] = Counter()
 _STRICT_BY_DEFAULT = os.environ.get("TEMPOZARR_STRICT", "").lower() not in {"", "0", "false"}
 _strict = _STRICT_BY_DEFAULT
+_follow_links = False
 _before = _ZARRS_OWN
 
 
@@ -428,24 +464,25 @@ def pipeline_stats(*, reset: bool = False) -> dict[str, Any]:
 class _Enabled:
     """What `enable` returns: undoes it at the end of a `with` block."""
 
-    def __init__(self, path: str, *, strict: bool) -> None:
+    def __init__(self, path: str, *, strict: bool, follow_links: bool) -> None:
         self._path = path
         self._strict = strict
+        self._follow_links = follow_links
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, *_: object) -> None:
-        _set(self._path, strict=self._strict)
+        _set(self._path, strict=self._strict, follow_links=self._follow_links)
 
 
-def _set(path: str, *, strict: bool) -> None:
-    global _strict  # noqa: PLW0603
-    _strict = strict
+def _set(path: str, *, strict: bool, follow_links: bool) -> None:
+    global _strict, _follow_links
+    _strict, _follow_links = strict, follow_links
     zarr.config.set({"codec_pipeline.path": path})
 
 
-def enable(*, strict: bool | None = None) -> _Enabled:
+def enable(*, strict: bool | None = None, follow_links: bool | None = None) -> _Enabled:
     """Make zarr-python use `tempozarr.CodecPipeline` for arrays opened from now on.
 
     As a context manager (`with tempozarr.enable(): ...`), until the end of the block.
@@ -456,17 +493,26 @@ def enable(*, strict: bool | None = None) -> _Enabled:
         Raise a `TempozarrError`, with the reason, instead of leaving a read or write to
         zarr-python. By default as before: off, or as the environment variable `TEMPOZARR_STRICT`
         says.
+    follow_links
+        Whether chunks of a `LocalStore` are written through symbolic links that lead out of it, to
+        another disk say. Otherwise that is a `StoreError`, as a store from elsewhere may have a
+        link to anywhere. Reading follows links; so does zarr-python where it writes metadata. By
+        default as before: off.
     """
     global _before  # noqa: PLW0603
     path = zarr.config.get("codec_pipeline.path")
     if path != _PATH:
         _before = path
-    undo = _Enabled(path, strict=_strict)
-    _set(_PATH, strict=_strict if strict is None else strict)
+    undo = _Enabled(path, strict=_strict, follow_links=_follow_links)
+    _set(
+        _PATH,
+        strict=_strict if strict is None else strict,
+        follow_links=_follow_links if follow_links is None else follow_links,
+    )
     return undo
 
 
 def disable() -> None:
-    """Give zarr-python the pipeline back that it had before `enable`; end its strict mode."""
+    """Give zarr-python the pipeline back that it had before `enable`; end its other settings."""
     path = zarr.config.get("codec_pipeline.path")
-    _set(_before if path == _PATH else path, strict=_STRICT_BY_DEFAULT)
+    _set(_before if path == _PATH else path, strict=_STRICT_BY_DEFAULT, follow_links=False)

@@ -11,7 +11,7 @@ from collections import UserDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
 from zarr.abc.store import Store
@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 
 from tempozarr import _core
 from tempozarr._array import Array, _node, located, nodes
-from tempozarr._commit import Lock, Staging, create, recover
+from tempozarr._commit import Lock, Staging, UnfinishedError, create, recover, restore
 from tempozarr._config import size_pool
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._objects import Prefix
@@ -77,21 +77,32 @@ class Writer:
     sync
         Whether a flush waits for the disk: it then survives a loss of power, else only the end of
         the process.
+    follow_links
+        Whether files are written, moved and removed through symbolic links that lead out of the
+        store, to another disk say. Otherwise such a link is an error; a store from elsewhere may
+        have one to anywhere. Reading follows them.
+    unfinished
+        With mode "a", what to do about a flush that a writer which died left, if it was not left
+        here: a store that was copied, restored or downloaded may bring one along. "finish": make it
+        part of the store. "discard": go back to the flush before. By default, an error. One that
+        was left here is finished, unless this is "discard".
     progress
         A function of a `tempozarr.Progress`, or True for a bar (needs tqdm).
 
     Raises
     ------
     StoreError
-        If there is another writer, if the folder cannot be written, or if there is something that
-        is no store.
+        If there is another writer, if the folder cannot be written, if there is something that
+        is no store, if a link leads out of it, or if there is an unfinished flush from elsewhere.
     MetadataError
         If the store that is there is not of the schema; it says where.
 
     Notes
     -----
     One thread at a time appends; others wait. After an error while rows are encoded or stored, the
-    writer is unusable and the store as it was at the last flush: open it again with mode "a".
+    writer is unusable, and `rows` and `flushed_rows` are what the store has: open it again with
+    mode "a", and go on behind them. That is the last flush that returned; or one that failed at its
+    very end, when its rows were stored already, which its error then says.
     """
 
     def __init__(
@@ -104,10 +115,16 @@ class Writer:
         layout: Layout | ArrayLayout | None = None,
         consolidate: bool | None = None,
         sync: bool = True,
+        follow_links: bool = False,
+        unfinished: Literal["finish", "discard"] | None = None,
         progress: Report = False,
     ) -> None:
         if mode not in {"a", "w", "x"}:
             raise ValueError(f"mode: expected 'a', 'w' or 'x', got {mode!r}")
+        if unfinished not in {None, "finish", "discard"}:
+            raise ValueError(
+                f"unfinished: expected 'finish', 'discard' or None, got {unfinished!r}"
+            )
         self._root = folder_of(target)
         self._process = os.getpid()
         self._mutex = threading.Lock()
@@ -116,6 +133,7 @@ class Writer:
         self._layout: Layout | None = None
         self._locks: list[Lock] = []
         with self._failing():
+            restore(self._root)
             there = _node(self._root) is not None
             if there and mode == "x":
                 raise StoreError(
@@ -132,14 +150,17 @@ class Writer:
             self._executor = ThreadPoolExecutor(1, "tempozarr-writer")
             self._state = "open"
             try:
-                self._open(schema, consolidate=consolidate)
+                self._beneath = _core.Beneath(str(self._root), follow_links)
+                self._open(schema, consolidate=consolidate, unfinished=unfinished)
             except BaseException:
                 self._release()
                 raise
 
-    def _open(self, schema: Schema | None, *, consolidate: bool | None) -> None:
+    def _open(
+        self, schema: Schema | None, *, consolidate: bool | None, unfinished: str | None
+    ) -> None:
         size_pool()
-        self._documents, locks = recovered(self._root)
+        self._documents, locks = recovered(self._beneath, unfinished)
         self._locks += locks
         self._attrs = _Attributes()
         # As they are: zarr-python stores NaN, which is not JSON's.
@@ -154,15 +175,17 @@ class Writer:
         is_consolidated = root.get("consolidated_metadata") is not None
         self._consolidate = is_consolidated if consolidate is None else consolidate
         self._unconsolidated = self._consolidate and not is_consolidated
-        self._late: list[tuple[Path, Path]] = []
+        self._late: list[tuple[str, str]] = []
         appended = [path for path, array in self._arrays.items() if not array.late]
         if not appended:
             raise MetadataError(f"expected a schema with an array to append to, got {self._schema}")
-        self._staging = Staging(self._root, appended[0], sync=self._sync)
+        self._staging = Staging(self._beneath, appended[0], sync=self._sync)
         self._lanes: dict[str, _Lane] = {}
         self._groups: dict[str, list[_Lane]] = {}
         for path in appended:
-            lane = _Lane(self._root, path, self._arrays[path], self._staging.path(), self._executor)
+            lane = _Lane(
+                self._beneath, path, self._arrays[path], self._staging.path(), self._executor
+            )
             self._lanes[path] = lane
             self._groups.setdefault(lane.group, []).append(lane)
         for group, lanes in self._groups.items():
@@ -279,13 +302,13 @@ class Writer:
                 )
                 folder = self._staging.folder(self._documents[name])
                 appender = _core.Appender(
-                    str(folder), "", 0, str(self._staging.path()), **schema.encoding._asdict()
+                    self._beneath, folder, 0, self._staging.path(), **schema.encoding._asdict()
                 )
                 step = layout.shard_rows or layout.chunk_rows
                 for start in range(0, len(values), step):
                     appender.put(start, values[start : start + step])
                 self._staging.fill(folder, appender.stage(self._sync))
-                self._late.append((folder, self._root / name))
+                self._late.append((folder, name))
 
     def flush(self) -> None:
         """Make all rows appended so far, late arrays and attributes visible, and durable.
@@ -293,7 +316,8 @@ class Writer:
         Raises
         ------
         CodecError, StoreError
-            If that does not succeed: nothing of it is visible then.
+            If that does not succeed. Nothing has been stored then, unless the error says that the
+            rows of this flush are stored: it came too late to undo them.
         TempozarrError
             If the writer is closed or has failed before.
         """
@@ -334,7 +358,7 @@ class Writer:
 
     def _flush(self) -> None:
         size_pool()
-        moves: list[tuple[Path, Path]] = []
+        moves: list[tuple[str, str]] = []
         for lane in self._lanes.values():
             moves += lane.stage(sync=self._sync)
         moves += self._late
@@ -350,14 +374,39 @@ class Writer:
             changed = [*filter(None, changed), ""]  # the root changes last
         for path in changed:
             document = self._staging.write(self._documents[path])
-            moves.append((document, self._root / path / "zarr.json"))
+            moves.append((document, f"{path}/zarr.json".lstrip("/")))
         if moves:
-            self._staging.publish(moves)
-        for lane in self._lanes.values():
-            lane.flushed = lane.rows
+            self._publish(moves)
         self._late = []
         self._unconsolidated = False
         self._saved_attrs = attrs
+
+    def _publish(self, moves: list[tuple[str, str]]) -> None:
+        begun = self.flushed_rows
+        try:
+            self._staging.publish(moves)
+        except OSError as e:
+            if self._staging.published:
+                raise self._stored(self.rows - begun, e) from e
+            raise
+        finally:
+            if self._staging.published:
+                for lane in self._lanes.values():
+                    lane.flushed = lane.rows
+
+    def _stored(self, count: int, error: OSError) -> StoreError:
+        """What to say after an error when the flush has happened."""
+        message = (
+            f"the {count} rows of this flush are stored; re-open with mode='a' and continue behind "
+            f"row {self.rows}"
+        )
+        if len(self._groups) > 1:
+            rows = ", ".join(f"{group or '/'} {end}" for group, end in self.rows_by_group.items())
+            message += f" (of groups: {rows})"
+        if isinstance(error, UnfinishedError):
+            readers = "may see a part of them" if error.visible else "see the flush before"
+            message += f". Until then, readers {readers}"
+        return StoreError(f"{message}. What failed at {self._root}: {error}")
 
     def _checked(self, rows: Any) -> list[tuple[_Lane, NDArray[Any]]]:
         """Check rows for lanes, all of them before any is taken."""
@@ -411,6 +460,8 @@ class Writer:
     def _fail(self, error: BaseException) -> None:
         """Give up after an error: some arrays may have rows that others have not."""
         self._state = "failed"
+        for lane in getattr(self, "_lanes", {}).values():
+            lane.rows = lane.flushed  # what the next opening finds
         if isinstance(error, OSError) and not isinstance(error, StoreError):
             raise StoreError(f"cannot write {self._root}: {error}") from error
 
@@ -437,13 +488,13 @@ class _Lane:
 
     def __init__(
         self,
-        root: Path,
+        beneath: _core.Beneath,
         path: str,
         schema: ArraySchema,
-        staging: Path,
+        staging: str,
         executor: ThreadPoolExecutor,
     ) -> None:
-        stored = Array(str(root), path)
+        stored = Array(str(beneath.root), path)
         self.path = path
         self.group = path.rpartition("/")[0]
         self.rows = self.flushed = len(stored)
@@ -452,7 +503,7 @@ class _Lane:
         self._narrow = _narrowed(schema)
         self._executor = executor
         self._appender = _core.Appender(
-            str(root), path, self.rows, str(staging), **schema.encoding._asdict()
+            beneath, path, self.rows, staging, **schema.encoding._asdict()
         )
         self._unit = self._appender.unit_rows
         unit_bytes = self._unit * schema.row_nbytes
@@ -494,7 +545,7 @@ class _Lane:
             taken += count
         self.rows += taken
 
-    def stage(self, *, sync: bool) -> list[tuple[Path, Path]]:
+    def stage(self, *, sync: bool) -> list[tuple[str, str]]:
         """Encode what is left; give all files of the rows taken since the last time."""
         self._wait()
         if self.rows != self.flushed and self._count:
@@ -555,16 +606,25 @@ def documents_of(root: Path) -> dict[str, dict[str, Any]]:
     return documents
 
 
-def recovered(root: Path) -> tuple[dict[str, dict[str, Any]], list[Lock]]:
+def recovered(
+    beneath: _core.Beneath, unfinished: str | None = None
+) -> tuple[dict[str, dict[str, Any]], list[Lock]]:
     """Metadata of a store after what a writer left is finished, and the locks of its arrays.
 
     The root is locked already.
     """
+    root = Path(beneath.root)
     documents = documents_of(root)
     arrays = [path for path, document in documents.items() if document["node_type"] == "array"]
-    locks = [Lock(root / path) for path in arrays if path]
-    if sum(recover(root, path) for path in arrays):
-        documents = documents_of(root)
+    locks: list[Lock] = []
+    try:
+        locks += (Lock(root / path) for path in arrays if path)
+        if sum([recover(beneath, documents, path, unfinished) for path in arrays]):
+            documents = documents_of(root)
+    except BaseException:
+        for lock in locks:
+            lock.release()
+        raise
     return documents, locks
 
 
