@@ -32,6 +32,7 @@ use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use crate::bounded;
 use crate::dtype::typed;
+use crate::memory;
 use crate::util::{bytes_on_one_thread, codec_traits, named};
 
 const NAME: &str = "numcodecs.blosc";
@@ -48,7 +49,7 @@ pub struct BloscConfiguration {
     pub shuffle: i8,
     /// Bytes that are compressed at a time; 0 leaves that to Blosc.
     pub blocksize: u32,
-    /// Bytes of an element.
+    /// Bytes of an element: 1 to 2^31 - 1. More than 255 count as 1, as the format has one byte for it.
     pub typesize: Option<u32>,
 }
 
@@ -116,8 +117,19 @@ impl BloscCodec {
         if !(-1..=2).contains(&parsed.shuffle) {
             return refuse("shuffle", parsed.shuffle.into(), "-1 <= shuffle <= 2");
         }
-        if parsed.typesize == Some(0) {
-            return refuse("typesize", 0, "at least 1");
+        // A C int, as numcodecs has it. From 2^31 on it is negative there.
+        const INT: &str = "1 <= typesize < 2^31";
+        if let Some(typesize) = parsed.typesize
+            && !(1..1 << 31).contains(&typesize)
+        {
+            return refuse("typesize", typesize.into(), INT);
+        }
+        if parsed.blocksize >= 1 << 31 {
+            return refuse(
+                "blocksize",
+                parsed.blocksize.into(),
+                "0 <= blocksize < 2^31",
+            );
         }
         Ok(Self {
             configuration,
@@ -179,7 +191,7 @@ fn compress(plain: &[u8], parsed: &BloscConfiguration) -> Result<Vec<u8>, String
         (stated, _) => stated,
     };
     let name = CString::new(parsed.cname.name()).map_err(|error| error.to_string())?;
-    let mut out = vec![0; plain.len() + blosc_src::BLOSC_MAX_OVERHEAD as usize];
+    let mut out = memory::zeros::<u8>(plain.len() + blosc_src::BLOSC_MAX_OVERHEAD as usize)?;
     // SAFETY: the pointers are valid for the lengths that go with them, `name` ends in a zero.
     let length = unsafe {
         blosc_src::blosc_compress_ctx(
@@ -250,8 +262,9 @@ impl BytesToBytesCodecTraits for BloscCodec {
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
         let stated = stated_length(&encoded_value)?;
         bounded::check(NAME, stated as u64, decoded_representation)?;
-        let mut out = vec![0; stated];
-        decompress_into(&encoded_value, &mut out)?;
+        let mut out = memory::zeros(stated)?;
+        let length = decompress_into(&encoded_value, &mut out)?;
+        out.truncate(length);
         Ok(out.into())
     }
 }
@@ -269,7 +282,7 @@ mod tests {
         let options = CodecOptions::default();
         for cname in ["blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd"] {
             for shuffle in -1..=2 {
-                for typesize in [1, 8, 300] {
+                for typesize in [1, 8, 255, 256, 300, (1_u32 << 31) - 1] {
                     let codec = bytes_codec(&json!({"name": NAME, "configuration": {
                         "cname": cname, "shuffle": shuffle, "typesize": typesize,
                     }}));
@@ -318,7 +331,20 @@ mod tests {
             ),
             (
                 json!({"typesize": 0}),
-                "typesize 0 is out of range, expected at least 1",
+                "typesize 0 is out of range, expected 1 <= typesize < 2^31",
+            ),
+            (
+                json!({"typesize": 1_u64 << 31}),
+                "typesize 2147483648 is out of range, expected 1 <= typesize < 2^31",
+            ),
+            (
+                json!({"typesize": u32::MAX}),
+                "typesize 4294967295 is out of range",
+            ),
+            (json!({"typesize": -1}), "invalid value: integer `-1`"),
+            (
+                json!({"blocksize": 1_u64 << 31}),
+                "blocksize 2147483648 is out of range, expected 0 <= blocksize < 2^31",
             ),
             (json!({"cname": "snap"}), "unknown variant `snap`"),
         ] {

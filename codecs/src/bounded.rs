@@ -4,6 +4,8 @@ use std::io::Read;
 
 use zarrs_codec::{BytesRepresentation, CodecError};
 
+use crate::limits::limits;
+
 /// All that `reader` decodes.
 ///
 /// # Errors
@@ -14,7 +16,7 @@ pub(crate) fn read(
     reader: impl Read,
     representation: &BytesRepresentation,
 ) -> Result<Vec<u8>, CodecError> {
-    let bound = representation.size().unwrap_or(u64::MAX);
+    let bound = bound(representation);
     let mut out = Vec::new();
     // One byte more shows an excess.
     let read = reader.take(bound.saturating_add(1)).read_to_end(&mut out);
@@ -34,13 +36,27 @@ pub(crate) fn check(
     length: u64,
     representation: &BytesRepresentation,
 ) -> Result<(), CodecError> {
-    match representation.size() {
-        Some(bound) if length > bound => Err(CodecError::Other(format!(
+    let bound = bound(representation);
+    if length <= bound {
+        return Ok(());
+    }
+    Err(CodecError::Other(match representation.size() {
+        Some(_) => format!(
             "{codec}: the chunk decodes to more than the {bound} bytes that its metadata allows; it \
              is corrupt"
-        ))),
-        _ => Ok(()),
-    }
+        ),
+        None => format!(
+            "{codec}: the chunk decodes to more than {bound} bytes. If you trust this store, raise the \
+             limit `chunk_bytes`"
+        ),
+    }))
+}
+
+/// The most bytes that a chunk decodes to: what its metadata allow, or the limit where these leave it
+/// open, as they do for text.
+pub(crate) fn bound(representation: &BytesRepresentation) -> u64 {
+    let stated = representation.size();
+    stated.unwrap_or_else(|| limits().chunk_bytes)
 }
 
 /// What a compressor makes of bytes at worst, with room for one that does badly: an eighth and a

@@ -98,6 +98,7 @@ pub(crate) fn cast_bytes(
     to: NumericType,
     overflow: Overflow,
 ) -> Result<Vec<u8>, CastError> {
+    // Memory: as many elements as there are already.
     let mut result = vec![0; bytes.len() / from.size() * to.size()];
     cast_into(bytes, from, to, overflow, &mut result)?;
     Ok(result)

@@ -43,6 +43,7 @@ use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use crate::dtype::{NumericType, dispatch, integers, typed};
 use crate::elements::{elements, fixed};
+use crate::memory;
 use crate::partial::{PartialCodec, partial_coders};
 use crate::util::{array_on_one_thread, codec_traits, named};
 
@@ -423,7 +424,8 @@ impl CastValueCodec {
             rounding: self.parsed.rounding,
             out_of_range: self.parsed.out_of_range.unwrap_or(OutOfRange::Error),
         };
-        let mut result = Vec::with_capacity(bytes.len() / from.size() * to.size());
+        let mut result = Vec::new();
+        memory::reserve_exact(&mut result, bytes.len() / from.size() * to.size())?;
         let failed = dispatch!(from, S => dispatch!(to, D => {
             let failed = elements::<S>(bytes).iter().position(|element| {
                 let exact = element.exact();

@@ -34,6 +34,7 @@ use zarrs_metadata::v2::MetadataV2;
 use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
+use crate::memory;
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`Lz4Codec`].
@@ -185,6 +186,7 @@ pub(crate) fn compress_onto(
         return Ok(());
     }
     let start = out.len();
+    memory::reserve(out, bound)?;
     out.resize(start + bound, 0);
     let block = compress_to_buffer(plain, Some(mode), false, &mut out[start..])
         .map_err(|err| error(format_args!("compressing the chunk failed: {err}")))?;
@@ -239,7 +241,7 @@ impl BytesToBytesCodecTraits for Lz4Codec {
         decoded_representation: &BytesRepresentation,
         _options: &CodecOptions,
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
-        let mut out = vec![0; stated_length(&encoded_value, decoded_representation)?];
+        let mut out = memory::zeros(stated_length(&encoded_value, decoded_representation)?)?;
         decompress_into(&encoded_value, &mut out)?;
         Ok(out.into())
     }

@@ -307,7 +307,7 @@ impl BytesToBytesCodecTraits for LzmaCodec {
     ) -> Result<ArrayBytesRaw<'a>, CodecError> {
         let stream = self
             .format
-            .decoder(decoded_representation.size().unwrap_or(u64::MAX))
+            .decoder(bounded::bound(decoded_representation))
             .map_err(|error| format!("{NAME}: {error}"))?;
         let reader = XzDecoder::new_stream(&*encoded_value, stream);
         Ok(bounded::read(NAME, reader, decoded_representation)?.into())

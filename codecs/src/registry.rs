@@ -70,8 +70,10 @@ const GUARDED: &[(&str, Create<MetadataV3>)] = &[
     ("gzip", bytes::gzip),
     ("numcodecs.pcodec", array::pcodec),
     ("sharding_indexed", sharding::create),
+    ("vlen-array", array::vlen_array),
     ("vlen-bytes", array::vlen_bytes),
     ("vlen-utf8", array::vlen_utf8),
+    ("zarrs.vlen_v2", array::vlen_v2),
 ];
 
 /// Codecs that this crate puts into metadata in memory, by what [`hidden`] makes a name of.

@@ -38,6 +38,7 @@ use zstd_safe::{
 };
 
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
+use crate::{bounded, memory};
 
 /// The configuration of [`ZstdCodec`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +212,7 @@ pub(crate) fn compress_onto(
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
     let start = out.len();
-    out.reserve(zstd_safe::compress_bound(plain.len()));
+    memory::reserve(out, zstd_safe::compress_bound(plain.len()))?;
     let mut tail = std::io::Cursor::new(&mut *out);
     tail.set_position(start as u64);
     COMPRESSOR
@@ -233,7 +234,8 @@ pub(crate) fn compress_onto(
 
 /// Decompress `frames` to at most `bound` bytes.
 fn decompress_bounded(frames: &[u8], bound: usize) -> Result<Vec<u8>, CodecError> {
-    let mut out = Vec::with_capacity(bound);
+    let mut out = Vec::new();
+    memory::reserve_exact(&mut out, bound)?;
     DECOMPRESSOR
         .with_borrow_mut(|context| context.decompress(&mut out, frames))
         .map_err(|code| error("decompressing the chunk", code))?;
@@ -249,13 +251,18 @@ fn decompress_unbounded(frames: &[u8]) -> Result<Vec<u8>, CodecError> {
             .reset(ResetDirective::SessionOnly)
             .map_err(|code| error("resetting the context", code))?;
         loop {
-            out.reserve(DCtx::out_size());
+            memory::reserve(&mut out, DCtx::out_size())?;
             let written = out.len();
             let mut output = OutBuffer::around_pos(&mut out, written);
             let missing = context
                 .decompress_stream(&mut output, &mut input)
                 .map_err(|code| error("decompressing the chunk", code))?;
             let stuck = output.pos() == written;
+            bounded::check(
+                "zstd",
+                out.len() as u64,
+                &BytesRepresentation::UnboundedSize,
+            )?;
             match (input.pos() == frames.len(), missing) {
                 (true, 0) => return Ok(()),
                 (true, _) if stuck => {

@@ -31,6 +31,7 @@ pub fn create<S: ?Sized>(
     encoding: Encoding,
 ) -> Result<(Array<S>, Kind)> {
     let (metadata, dtype) = parse(text)?;
+    tempozarr::limits::check(&metadata).map_err(|error| Error::Metadata(error.to_string()))?;
     let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
@@ -159,15 +160,6 @@ fn check<S: ?Sized>(array: &Array<S>) -> Result<()> {
     let Ok(shape) = array.chunk_shape(&first) else {
         return Ok(()); // no chunks
     };
-    let size = array.data_type().fixed_size().unwrap_or(1) as u64;
-    let bytes = shape
-        .iter()
-        .try_fold(size, |bytes, length| bytes.checked_mul(length.get()));
-    if bytes.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-        return Err(Error::Metadata(format!(
-            "chunks of shape {shape:?} are too large"
-        )));
-    }
     array
         .codecs()
         .encoded_representation(&shape, array.data_type(), array.fill_value())

@@ -24,6 +24,7 @@ use zarrs_storage::StorageError;
 
 use super::plan::{Error, Plan};
 use super::target::Sink;
+use crate::memory::{self, OutOfMemory};
 use crate::util::{array_on_one_thread, codec_traits, configuration};
 
 /// The name of the codec in the metadata that [`fuse`](super::fuse) makes.
@@ -188,7 +189,7 @@ impl ArrayToBytesCodecTraits for FusedCodec {
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
         let plan = self.plan(shape, data_type, fill_value)?;
-        let mut decoded = vec![0; plan.decoded_len()];
+        let mut decoded = memory::zeros(plan.decoded_len())?;
         match plan.decode(&bytes, &mut decoded) {
             Ok(()) => Ok(decoded.into()),
             Err(_) => self
@@ -210,7 +211,7 @@ impl ArrayToBytesCodecTraits for FusedCodec {
         let lengths: &[u64] = bytemuck::must_cast_slice(shape);
         if let ArrayBytesDecodeIntoTarget::Fixed(view) = output_target {
             if plan.keeps_order() && view.subset().shape() == lengths {
-                let mut slabs = Slabs::new(view, &plan);
+                let mut slabs = Slabs::new(view, &plan)?;
                 let result = plan.decode_to(&bytes, 0..plan.elements(), &mut slabs);
                 if result.is_ok() && slabs.finish().is_ok() {
                     return Ok(());
@@ -283,16 +284,21 @@ struct Slabs<'a, 'b> {
 impl<'a, 'b> Slabs<'a, 'b> {
     const BYTES: usize = 64 << 10;
 
-    fn new(view: &'a mut ArrayBytesFixedDisjointView<'b>, plan: &Plan) -> Self {
+    fn new(
+        view: &'a mut ArrayBytesFixedDisjointView<'b>,
+        plan: &Plan,
+    ) -> Result<Self, OutOfMemory> {
         let rows = plan.decoded_shape().first().copied().unwrap_or(1);
         let row = plan.decoded_len() / rows;
-        Self {
+        let mut slab = Vec::new();
+        memory::reserve_exact(&mut slab, row.max(Self::BYTES.min(plan.decoded_len())))?;
+        Ok(Self {
             view,
             row,
             done: 0,
-            slab: Vec::with_capacity(row.max(Self::BYTES.min(plan.decoded_len()))),
+            slab,
             result: Ok(()),
-        }
+        })
     }
 
     /// Copy whole rows out of the slab.

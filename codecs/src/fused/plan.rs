@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::compressor::Compressor;
 use super::filters::{Filters, State};
 use super::target::{Rows, Sink, Target};
+use crate::memory::{self, OutOfMemory};
 use crate::stream;
 
 /// A chain of codecs that runs in one pass, for chunks of one shape and data type.
@@ -38,6 +39,12 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<OutOfMemory> for Error {
+    fn from(error: OutOfMemory) -> Self {
+        Self(error.to_string())
+    }
+}
+
 pub(super) fn error<T>(message: impl std::fmt::Display) -> Result<T, Error> {
     Err(Error(message.to_string()))
 }
@@ -58,7 +65,7 @@ impl Buffers {
     const KEEP: usize = 32 << 20;
 
     fn filtered(&mut self, length: usize) -> Result<(&mut [u8], &mut State), Error> {
-        grow(&mut self.filtered, length)?;
+        memory::grow(&mut self.filtered, length)?;
         Ok((&mut self.filtered[..length], &mut self.state))
     }
 
@@ -67,18 +74,6 @@ impl Buffers {
             self.filtered = Vec::new();
         }
     }
-}
-
-/// Make `buffer` at least `length` long; what it holds does not matter.
-fn grow(buffer: &mut Vec<u8>, length: usize) -> Result<(), Error> {
-    if buffer.len() < length {
-        buffer.clear();
-        if buffer.try_reserve_exact(length).is_err() {
-            return error(format_args!("cannot allocate {length} bytes for a chunk"));
-        }
-        buffer.resize(length, 0);
-    }
-    Ok(())
 }
 
 thread_local! {
@@ -165,7 +160,7 @@ impl Plan {
                 length.checked_mul(range.len())
             })
             .filter(|&length| length <= self.decoded_len());
-        let mut decoded = vec![0; length.unwrap_or(0)];
+        let mut decoded = memory::zeros(length.unwrap_or(0))?;
         self.decode_region(encoded, region, &mut decoded)?;
         Ok(decoded)
     }

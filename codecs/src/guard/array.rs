@@ -4,11 +4,14 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use bytemuck::NoUninit;
-use pco::data_types::Number;
-use pco::standalone::simple_decompress_into;
+use bytemuck::Pod;
+use pco::data_types::{Latent, Number};
+use pco::errors::PcoError;
+use pco::standalone::{DecompressorItem, FileDecompressor, guarantee};
 use zarrs::array::codec::array_to_bytes::pcodec::PcodecCodecConfiguration;
-use zarrs::array::codec::{PcodecCodec, VlenBytesCodec, VlenUtf8Codec};
+use zarrs::array::codec::{
+    PcodecCodec, VlenArrayCodec, VlenBytesCodec, VlenUtf8Codec, VlenV2Codec,
+};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesRaw, ArrayCodecTraits, ArrayToBytesCodecTraits, BytesRepresentation,
     Codec, CodecError, CodecMetadataOptions, CodecOptions, RecommendedConcurrency,
@@ -20,6 +23,7 @@ use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::{CreateFrom, delegate};
 use crate::dtype::typed;
+use crate::memory;
 use crate::util::{CodecMetadata, product};
 
 /// How a guarded codec decodes.
@@ -27,8 +31,11 @@ use crate::util::{CodecMetadata, product};
 enum Decode {
     /// By zarrs, after a check of the lengths in a chunk of that many elements.
     Checked(fn(&[u8], usize) -> Result<(), String>),
-    /// By pco, into memory for that many elements of that type.
-    Pcodec,
+    /// By pco, as many numbers as the chunk has.
+    Pcodec {
+        /// The most numbers of a page.
+        page: u64,
+    },
 }
 
 macro_rules! guards {
@@ -45,6 +52,8 @@ macro_rules! guards {
 guards! {
     vlen_bytes: VlenBytesCodec, Decode::Checked(check_vlen);
     vlen_utf8: VlenUtf8Codec, Decode::Checked(check_vlen);
+    vlen_v2: VlenV2Codec, Decode::Checked(check_vlen);
+    vlen_array: VlenArrayCodec, Decode::Checked(check_vlen);
 }
 
 /// zarrs' codec does not know the newer name of `delta_spec: "none"`, and states all defaults.
@@ -55,8 +64,21 @@ pub(crate) fn pcodec<M: CodecMetadata>(metadata: &M) -> Result<Codec, PluginCrea
         *spec = "none".into();
     }
     let parsed: PcodecCodecConfiguration = typed("numcodecs.pcodec", &fields.into())?;
+    let page = match &parsed {
+        PcodecCodecConfiguration::V1(parsed) => parsed.equal_pages_up_to as u64,
+        _ => 0,
+    };
+    if page == 0 {
+        return Err(PluginCreateError::Other(
+            "numcodecs.pcodec: equal_pages_up_to 0 is out of range, expected at least 1".into(),
+        ));
+    }
     let codec = Arc::new(PcodecCodec::new_with_configuration(&parsed)?);
-    guard(Codec::ArrayToBytes(codec), Decode::Pcodec, Some(stated))
+    guard(
+        Codec::ArrayToBytes(codec),
+        Decode::Pcodec { page },
+        Some(stated),
+    )
 }
 
 fn guard(
@@ -99,17 +121,51 @@ fn decode_pcodec(
     })
 }
 
-fn numbers_of<T: Number + NoUninit + Default>(
-    encoded: &[u8],
-    count: usize,
-) -> Result<Vec<u8>, String> {
-    let mut numbers = vec![T::default(); count];
-    let progress =
-        simple_decompress_into(encoded, &mut numbers).map_err(|error| error.to_string())?;
-    if !progress.finished || progress.n_processed != count {
-        return Err(format!("the chunk does not hold {count} numbers"));
+/// As many numbers as were decoded are allocated, and one block: a chunk of few bytes may state any
+/// length.
+fn numbers_of<T: Number + Pod>(encoded: &[u8], count: usize) -> Result<Vec<u8>, String> {
+    /// Numbers that are decoded at a time: whole batches of pco.
+    const BLOCK: usize = 256 * pco::FULL_BATCH_N;
+    let failed = |error: PcoError| error.to_string();
+    let wrong = || format!("the chunk does not hold {count} numbers");
+    let mut bytes = Vec::new();
+    let mut block = memory::zeros::<T>(count.min(BLOCK))?;
+    let (file, mut rest) = FileDecompressor::new(encoded).map_err(failed)?;
+    while let DecompressorItem::Chunk(mut chunk) =
+        file.chunk_decompressor::<T, _>(rest).map_err(failed)?
+    {
+        let mut left = chunk.n();
+        if left > count - bytes.len() / size_of::<T>() {
+            return Err(wrong());
+        }
+        while left > 0 {
+            let length = left.min(BLOCK);
+            let progress = chunk.read(&mut block[..length]).map_err(failed)?;
+            if progress.n_processed != length {
+                return Err(wrong());
+            }
+            memory::reserve(&mut bytes, length * size_of::<T>())?;
+            bytes.extend_from_slice(bytemuck::cast_slice(&block[..length]));
+            left -= length;
+        }
+        rest = chunk.into_src();
     }
-    Ok(bytemuck::cast_slice(&numbers).to_vec())
+    if bytes.len() == count * size_of::<T>() {
+        Ok(bytes)
+    } else {
+        Err(wrong())
+    }
+}
+
+/// The most bytes that pcodec makes of that many numbers, as `pco::standalone::guarantee::file_size`
+/// has it, which makes a list of all pages for that.
+fn pcodec_bound<L: Latent>(numbers: u64, page: u64) -> Option<u64> {
+    let pages = numbers.div_ceil(page);
+    let heads = pages.checked_mul(guarantee::chunk_size::<L>(0) as u64)?;
+    let digits = numbers.checked_mul((L::BITS / 8).into())?;
+    (guarantee::header_size() as u64 + 1)
+        .checked_add(heads)?
+        .checked_add(digits)
 }
 
 /// The number of elements, and of the bytes of each: little-endian, of four bytes.
@@ -172,8 +228,27 @@ impl ArrayToBytesCodecTraits for Guard {
         data_type: &DataType,
         fill_value: &FillValue,
     ) -> Result<BytesRepresentation, CodecError> {
-        self.codec
-            .encoded_representation(shape, data_type, fill_value)
+        let Decode::Pcodec { page } = self.decode else {
+            return (self.codec).encoded_representation(shape, data_type, fill_value);
+        };
+        let numbers = data_type.codec_pcodec()?;
+        let count = product(shape)?.saturating_mul(numbers.pcodec_elements_per_element()) as u64;
+        let bound = match numbers.pcodec_element_type() {
+            PcodecElementType::U16 | PcodecElementType::I16 | PcodecElementType::F16 => {
+                pcodec_bound::<u16>(count, page)
+            }
+            PcodecElementType::U32 | PcodecElementType::I32 | PcodecElementType::F32 => {
+                pcodec_bound::<u32>(count, page)
+            }
+            PcodecElementType::U64 | PcodecElementType::I64 | PcodecElementType::F64 => {
+                pcodec_bound::<u64>(count, page)
+            }
+        };
+        bound.map(BytesRepresentation::BoundedSize).ok_or_else(|| {
+            CodecError::Other(format!(
+                "numcodecs.pcodec: a chunk of shape {shape:?} is too large"
+            ))
+        })
     }
 
     fn encode<'a>(
@@ -198,7 +273,7 @@ impl ArrayToBytesCodecTraits for Guard {
     ) -> Result<ArrayBytes<'a>, CodecError> {
         let elements = product(shape)?;
         match self.decode {
-            Decode::Pcodec => return Ok(decode_pcodec(&bytes, elements, data_type)?.into()),
+            Decode::Pcodec { .. } => return Ok(decode_pcodec(&bytes, elements, data_type)?.into()),
             Decode::Checked(check) => check(&bytes, elements).map_err(|fault| {
                 let name = self.codec.name_v3().unwrap_or_default();
                 CodecError::Other(format!("{name}: {fault}; the chunk is corrupt"))

@@ -10,10 +10,12 @@ use zarrs_codec::{
     CodecMetadataOptions, CodecOptions, RecommendedConcurrency,
 };
 use zarrs_metadata::Configuration;
+use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
 use super::{CreateFrom, delegate};
 use crate::bounded;
+use crate::util::CodecMetadata;
 
 /// How a guarded codec decodes.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +41,24 @@ macro_rules! guards {
 
 guards! {
     gzip: GzipCodec, Decode::Gzip;
-    blosc: BloscCodec, Decode::Blosc;
     crc32c: Crc32cCodec, Decode::Checksum;
+}
+
+/// zarrs hands `typesize` to Blosc as it is, which makes a C int of it.
+pub(crate) fn blosc(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
+    let fields = metadata.fields();
+    for (field, least) in [("typesize", 1), ("blocksize", 0)] {
+        let value = fields.get(field).and_then(serde_json::Value::as_u64);
+        // Without a shuffle, zarrs ignores a typesize of 0.
+        if let Some(value) = value
+            && value >= 1 << 31
+        {
+            return Err(PluginCreateError::Other(format!(
+                "blosc: {field} {value} is out of range, expected {least} <= {field} < 2^31"
+            )));
+        }
+    }
+    guard(BloscCodec::create_from(metadata)?, Decode::Blosc)
 }
 
 fn guard(codec: Codec, decode: Decode) -> Result<Codec, PluginCreateError> {

@@ -1,48 +1,314 @@
-//! A guard in front of zarrs' `sharding_indexed`: it checks a decoded shard index before zarrs
-//! computes with its offsets and lengths, where a corrupt entry would overflow and panic.
+//! A guard in front of zarrs' `sharding_indexed`. zarrs computes with the shapes of shards, and with the
+//! offsets and lengths that their indexes state, as if they could be trusted: they are checked here first.
 //!
-//! The check is a codec in front of the index codecs that leaves no trace in the metadata, so the
-//! codec that zarrs sees is its own.
+//! The index is checked by a codec in front of the index codecs, which leaves no trace in the metadata.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use zarrs::array::CodecChain;
-use zarrs::array::codec::array_to_bytes::sharding::{ShardingCodec, ShardingCodecConfigurationV1};
-use zarrs_codec::{
-    ArrayBytes, ArrayToArrayCodecTraits, Codec, CodecError, CodecMetadataOptions, CodecOptions,
-    CodecTraits,
+use zarrs::array::codec::array_to_bytes::sharding::{
+    ShardingCodec, ShardingCodecConfigurationV1, ShardingCodecOptions,
 };
+use zarrs::array::data_type;
+use zarrs_codec::{
+    ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesRaw, ArrayCodecTraits,
+    ArrayPartialDecoderTraits, ArrayPartialEncoderTraits, ArrayToArrayCodecTraits,
+    ArrayToBytesCodecTraits, BytesPartialDecoderTraits, BytesPartialEncoderTraits,
+    BytesRepresentation, Codec, CodecError, CodecMetadataOptions, CodecOptions,
+    CodecSpecificOptions, CodecTraits, PartialDecoderCapability, PartialEncoderCapability,
+    RecommendedConcurrency,
+};
+#[cfg(feature = "async")]
+use zarrs_codec::{AsyncArrayPartialDecoderTraits, AsyncBytesPartialDecoderTraits};
 use zarrs_data_type::{DataType, FillValue};
-use zarrs_metadata::Configuration;
 use zarrs_metadata::v3::MetadataV3;
-use zarrs_plugin::{PluginCreateError, ZarrVersion};
+use zarrs_metadata::{ChunkShape, Configuration};
+use zarrs_plugin::{ExtensionName, PluginCreateError, ZarrVersion};
 
-use crate::util::{array_on_one_thread, codec_traits};
+use crate::limits::limits;
+use crate::util::{array_on_one_thread, codec_traits, product, sharding};
 
-/// Create zarrs' sharding codec with checked indexes.
+/// Create zarrs' sharding codec with checked shapes and indexes.
 pub(crate) fn create(metadata: &MetadataV3) -> Result<Codec, PluginCreateError> {
     let configuration: ShardingCodecConfigurationV1 = metadata.to_typed_configuration()?;
     let inner_codecs = CodecChain::from_metadata(&configuration.codecs)?;
     let index_codecs = CodecChain::from_metadata(&configuration.index_codecs)?;
-    let mut array_to_array: Vec<Arc<dyn ArrayToArrayCodecTraits>> = vec![Arc::new(CheckedIndex)];
+    let least = least(&configuration);
+    let mut array_to_array: Vec<Arc<dyn ArrayToArrayCodecTraits>> =
+        vec![Arc::new(CheckedIndex { least })];
     array_to_array.extend_from_slice(index_codecs.array_to_array_codecs());
     let index_codecs = CodecChain::new(
         array_to_array,
         index_codecs.array_to_bytes_codec().clone(),
         index_codecs.bytes_to_bytes_codecs().to_vec(),
     );
-    Ok(Codec::ArrayToBytes(Arc::new(ShardingCodec::new(
-        configuration.chunk_shape,
-        Arc::new(inner_codecs),
-        Arc::new(index_codecs),
-        configuration.index_location,
-    ))))
+    Ok(Codec::ArrayToBytes(Arc::new(Guard {
+        subchunk: configuration.chunk_shape.clone(),
+        codec: Arc::new(ShardingCodec::new(
+            configuration.chunk_shape,
+            Arc::new(inner_codecs),
+            Arc::new(index_codecs),
+            configuration.index_location,
+        )),
+    })))
+}
+
+/// The least bytes of a subchunk: of one that is a shard, those of its index.
+fn least(shard: &ShardingCodecConfigurationV1) -> u64 {
+    let [codec] = shard.codecs.as_slice() else {
+        return 0;
+    };
+    let index = sharding(codec).and_then(|inner| {
+        let grid = grid(&shard.chunk_shape, &inner.chunk_shape).ok()?;
+        let codecs = CodecChain::from_metadata(&inner.index_codecs).ok()?;
+        let fill_value = FillValue::from(u64::MAX);
+        let size = codecs.encoded_representation(&grid, &data_type::uint64(), &fill_value);
+        size.ok()?.size()
+    });
+    index.unwrap_or(0)
+}
+
+/// The shape of the index of a shard of `shape`.
+fn grid(shape: &[NonZeroU64], subchunk: &[NonZeroU64]) -> Result<Vec<NonZeroU64>, CodecError> {
+    let failed = |message| Err(CodecError::Other(format!("sharding_indexed: {message}")));
+    if shape.len() != subchunk.len() {
+        return failed(format!(
+            "subchunks of {} dimensions in a shard of {}, expected as many",
+            subchunk.len(),
+            shape.len()
+        ));
+    }
+    product(shape)?;
+    let mut grid = Vec::new();
+    let mut subchunks = 1_u64;
+    for (length, part) in std::iter::zip(shape, subchunk) {
+        match NonZeroU64::new(length.get() / part.get()) {
+            Some(count) if length.get() % part.get() == 0 => {
+                subchunks = subchunks.saturating_mul(count.get());
+                grid.push(count);
+            }
+            _ => {
+                return failed(format!(
+                    "subchunks of shape {subchunk:?}, expected one that divides {shape:?}"
+                ));
+            }
+        }
+    }
+    if subchunks > limits().subchunks {
+        return failed(format!(
+            "a shard has {subchunks} subchunks, expected at most {}. If you trust this store, raise \
+             the limit `subchunks`",
+            limits().subchunks
+        ));
+    }
+    grid.push(const { NonZeroU64::new(2).unwrap() });
+    Ok(grid)
+}
+
+/// zarrs' codec, asked only what it can answer.
+#[derive(Debug)]
+struct Guard {
+    subchunk: ChunkShape,
+    codec: Arc<ShardingCodec>,
+}
+
+impl Guard {
+    fn check(&self, shape: &[NonZeroU64], data_type: &DataType) -> Result<(), CodecError> {
+        grid(shape, &self.subchunk)?;
+        let size = data_type.fixed_size().unwrap_or(1);
+        match product(shape)?.checked_mul(size) {
+            Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
+            _ => Err(CodecError::Other(format!(
+                "sharding_indexed: a shard of shape {shape:?} is too large"
+            ))),
+        }
+    }
+}
+
+impl ExtensionName for Guard {
+    fn name(&self, version: ZarrVersion) -> Option<Cow<'static, str>> {
+        self.codec.name(version)
+    }
+}
+
+impl CodecTraits for Guard {
+    fn as_any(&self) -> &dyn Any {
+        self.codec.as_any()
+    }
+
+    fn configuration(
+        &self,
+        version: ZarrVersion,
+        options: &CodecMetadataOptions,
+    ) -> Option<Configuration> {
+        self.codec.configuration(version, options)
+    }
+
+    fn partial_decoder_capability(&self) -> PartialDecoderCapability {
+        self.codec.partial_decoder_capability()
+    }
+
+    fn partial_encoder_capability(&self) -> PartialEncoderCapability {
+        self.codec.partial_encoder_capability()
+    }
+}
+
+impl ArrayCodecTraits for Guard {
+    fn recommended_concurrency(
+        &self,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+    ) -> Result<RecommendedConcurrency, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec.recommended_concurrency(shape, data_type)
+    }
+
+    fn partial_decode_granularity(&self, shape: &[NonZeroU64]) -> ChunkShape {
+        self.codec.partial_decode_granularity(shape)
+    }
+}
+
+#[cfg_attr(feature = "async", async_trait::async_trait)]
+impl ArrayToBytesCodecTraits for Guard {
+    fn into_dyn(self: Arc<Self>) -> Arc<dyn ArrayToBytesCodecTraits> {
+        self
+    }
+
+    fn with_codec_specific_options(
+        self: Arc<Self>,
+        options: &CodecSpecificOptions,
+    ) -> Arc<dyn ArrayToBytesCodecTraits> {
+        match options.get_option::<ShardingCodecOptions>() {
+            Some(options) => Arc::new(Self {
+                subchunk: self.subchunk.clone(),
+                codec: Arc::new((*self.codec).clone().with_options(options.clone())),
+            }),
+            None => self,
+        }
+    }
+
+    fn encoded_representation(
+        &self,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+    ) -> Result<BytesRepresentation, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .encoded_representation(shape, data_type, fill_value)
+    }
+
+    fn encode<'a>(
+        &self,
+        bytes: ArrayBytes<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytesRaw<'a>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .encode(bytes, shape, data_type, fill_value, options)
+    }
+
+    fn decode<'a>(
+        &self,
+        bytes: ArrayBytesRaw<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<ArrayBytes<'a>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .decode(bytes, shape, data_type, fill_value, options)
+    }
+
+    fn compact<'a>(
+        &self,
+        bytes: ArrayBytesRaw<'a>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<Option<ArrayBytesRaw<'a>>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .compact(bytes, shape, data_type, fill_value, options)
+    }
+
+    fn decode_into(
+        &self,
+        bytes: ArrayBytesRaw<'_>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        output_target: ArrayBytesDecodeIntoTarget<'_>,
+        options: &CodecOptions,
+    ) -> Result<(), CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .decode_into(bytes, shape, data_type, fill_value, output_target, options)
+    }
+
+    fn partial_decoder(
+        self: Arc<Self>,
+        input_handle: Arc<dyn BytesPartialDecoderTraits>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<Arc<dyn ArrayPartialDecoderTraits>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .clone()
+            .partial_decoder(input_handle, shape, data_type, fill_value, options)
+    }
+
+    fn partial_encoder(
+        self: Arc<Self>,
+        input_output_handle: Arc<dyn BytesPartialEncoderTraits>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<Arc<dyn ArrayPartialEncoderTraits>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec.clone().partial_encoder(
+            input_output_handle,
+            shape,
+            data_type,
+            fill_value,
+            options,
+        )
+    }
+
+    #[cfg(feature = "async")]
+    async fn async_partial_decoder(
+        self: Arc<Self>,
+        input_handle: Arc<dyn AsyncBytesPartialDecoderTraits>,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
+        fill_value: &FillValue,
+        options: &CodecOptions,
+    ) -> Result<Arc<dyn AsyncArrayPartialDecoderTraits>, CodecError> {
+        self.check(shape, data_type)?;
+        self.codec
+            .clone()
+            .async_partial_decoder(input_handle, shape, data_type, fill_value, options)
+            .await
+    }
 }
 
 /// A codec that changes nothing and lets no index through that zarrs would fall over.
 #[derive(Debug)]
-struct CheckedIndex;
+struct CheckedIndex {
+    /// The least bytes of a subchunk that is stored.
+    least: u64,
+}
 
 zarrs_plugin::impl_extension_aliases!(CheckedIndex, v3: "tempozarr.checked_index");
 
@@ -100,12 +366,9 @@ impl ArrayToArrayCodecTraits for CheckedIndex {
         let bytes = bytes.into_fixed()?;
         for (chunk, [offset, length]) in entries(&bytes).enumerate() {
             let missing = offset == u64::MAX && length == u64::MAX;
-            if !missing
-                && offset
-                    .checked_add(length)
-                    .and_then(|end| i64::try_from(end).ok())
-                    .is_none()
-            {
+            let end = offset.checked_add(length);
+            let fits = end.is_some_and(|end| i64::try_from(end).is_ok()) && length >= self.least;
+            if !missing && !fits {
                 return Err(CodecError::Other(format!(
                     "sharding_indexed: the shard index is corrupt: entry {chunk} states offset \
                      {offset} and length {length}"
@@ -125,8 +388,7 @@ fn entries(index: &[u8]) -> impl Iterator<Item = [u64; 2]> {
 
 #[cfg(test)]
 mod tests {
-    use zarrs::array::{ArraySubset, data_type};
-    use zarrs_codec::ArrayToBytesCodecTraits;
+    use zarrs::array::ArraySubset;
 
     use super::*;
 

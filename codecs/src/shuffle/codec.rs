@@ -11,6 +11,7 @@ use zarrs_metadata::v3::MetadataV3;
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
 use super::kernel;
+use crate::memory;
 use crate::util::{bytes_on_one_thread, codec_traits, configuration};
 
 /// The configuration of [`ShuffleCodec`].
@@ -93,7 +94,7 @@ impl ShuffleCodec {
                 bytes.len(),
             )));
         }
-        let mut out = vec![0; bytes.len()];
+        let mut out = memory::zeros(bytes.len())?;
         kernel(&bytes, &mut out, element_size);
         Ok(out.into())
     }
