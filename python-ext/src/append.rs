@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use rayon::prelude::*;
-use tempozarr::Encoding;
+use tempozarr::limits::limits;
+use tempozarr::{Encoding, memory};
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 
 use crate::array;
@@ -103,8 +104,12 @@ impl Appender {
             zstd_fast_decode,
         };
         let root = beneath.get().path();
-        let (stored, kind, _) = pool::compute(py, || array::open(root, path, encoding))?;
-        let Some(descr) = kind.descr(py)? else {
+        let (stored, spec) = pool::compute(py, || {
+            let (stored, kind, _) = array::open(root, path, encoding)?;
+            let spec = Spec::new(&stored, kind);
+            Ok((stored, spec))
+        })?;
+        let Some(descr) = spec.kind.descr(py)? else {
             return Err(Error::Metadata(format!(
                 "{path}: elements of variable length cannot be appended"
             ))
@@ -121,7 +126,6 @@ impl Appender {
         let chunk = chunk.map_err(|error| Error::Metadata(error.to_string()))?;
         let columns = std::iter::zip(stored.shape(), &chunk).skip(1);
         let columns = columns.map(|(&len, chunk)| len.div_ceil(chunk.get()) as usize);
-        let spec = Spec::new(&stored, kind);
         let grid = match spec.sharding() {
             Some(sharding) => sharding.grid(&chunk),
             None => Some(vec![1; chunk.len()]),
@@ -129,10 +133,26 @@ impl Appender {
         let grid = grid.ok_or_else(|| {
             Error::Metadata(format!("{path}: expected subchunks that divide the shards"))
         })?;
+        let columns: Vec<usize> = columns.collect();
+        // What is kept of each chunk and subchunk of a row of chunks.
+        let entries = (columns
+            .iter()
+            .map(|&n| n as u64)
+            .chain(grid.iter().copied()))
+        .try_fold(1_u64, |product, n| product.checked_mul(n))
+        .filter(|&entries| entries <= limits().subchunks);
+        if entries.is_none() {
+            return Err(Error::Metadata(format!(
+                "{path}: too many subchunks side by side to append to, expected at most {}. If you \
+                 trust this store, raise the limit `subchunks`",
+                limits().subchunks
+            ))
+            .into());
+        }
         let appender = Self {
             spec,
             grid,
-            columns: columns.collect(),
+            columns,
             stored,
             beneath,
             descr,
@@ -261,7 +281,7 @@ impl Appender {
             }
             let file = &mut state.files[job.column];
             if self.spec.sharding().is_some() {
-                file.put(job.entry, bytes);
+                file.put(job.entry, bytes)?;
             } else {
                 file.replace(bytes);
             }
@@ -333,7 +353,7 @@ impl Appender {
             changed: false,
             frozen: bytes.len() as u64,
             bytes,
-            index: vec![MISSING; shard::encoded_len(&self.grid)?],
+            index: memory::filled(MISSING, shard::encoded_len(&self.grid)?)?,
             retired: Vec::new(),
         })
     }
@@ -344,9 +364,8 @@ impl Appender {
         let Some(sharding) = self.spec.sharding().filter(|_| file.exists) else {
             return Ok(file); // its one subchunk is encoded anew
         };
-        let name = self.name(&file.path);
-        let stored = Source::open(&self.spec, &self.place(&file.path), &self.chunk)?.bytes()?;
-        (file.bytes, file.index) = sharding.parse(&name, stored, &self.grid, &pool::options())?;
+        let stored = Source::open(&self.spec, &self.place(&file.path), &self.chunk)?;
+        (file.bytes, file.index) = sharding.parse(&stored, &self.grid, &pool::options())?;
         // A row of subchunks lies together, the first dimension being the slowest.
         let width: u64 = self.grid.iter().skip(1).product();
         let kept = rows.div_ceil(self.unit_rows()) * width;
@@ -412,13 +431,13 @@ impl Chunk {
     }
 
     /// Put a subchunk into the shard; if it was there before, in a hole if there is one.
-    fn put(&mut self, entry: usize, bytes: Option<Vec<u8>>) {
+    fn put(&mut self, entry: usize, bytes: Option<Vec<u8>>) -> Result<()> {
         self.changed = true;
         let before = std::mem::replace(&mut self.index[entry], MISSING);
         if before != MISSING {
             self.retire(before);
         }
-        let Some(bytes) = bytes else { return };
+        let Some(bytes) = bytes else { return Ok(()) };
         let len = bytes.len() as u64;
         let at = if before == MISSING {
             self.bytes.len() as u64
@@ -426,11 +445,13 @@ impl Chunk {
             self.hole(len)
         };
         let (start, end) = (at as usize, (at + len) as usize);
-        if self.bytes.len() < end {
+        if let Some(more) = end.checked_sub(self.bytes.len()) {
+            memory::reserve(&mut self.bytes, more)?;
             self.bytes.resize(end, 0);
         }
         self.bytes[start..end].copy_from_slice(&bytes);
         self.index[entry] = [at, len];
+        Ok(())
     }
 
     fn retire(&mut self, entry: [u64; 2]) {

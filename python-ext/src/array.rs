@@ -12,8 +12,8 @@ use numpy::PyArrayDescr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use serde_json::{Map, Value};
-use tempozarr::Encoding;
 use tempozarr::fused::Explanation;
+use tempozarr::{Encoding, memory};
 use zarrs::array::ChunkGrid;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs_codec::CodecOptions;
@@ -23,7 +23,7 @@ use crate::cast::Cast;
 use crate::chunk::{Spec, lengths};
 use crate::document;
 use crate::dtype::Kind;
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 use crate::fetch;
 use crate::memory::Memory;
 use crate::metadata;
@@ -91,23 +91,27 @@ impl Array {
             Root::Folder(folder) => Identity::of(&folder.join(path.trim_start_matches('/'))),
             Root::Objects(_) => Identity::default(),
         };
-        let (array, kind, metadata) = pool::compute(py, || match (&root, metadata) {
-            (Root::Folder(folder), None) => open(folder, path, Encoding::default()),
-            (Root::Folder(folder), Some(metadata)) => create(
-                &folder.display().to_string(),
-                path,
-                metadata,
-                Encoding::default(),
-            ),
-            (Root::Objects(objects), Some(metadata)) => {
-                create(objects.get().name(), path, metadata, Encoding::default())
-            }
-            (Root::Objects(_), None) => Err(Error::Value("expected metadata, got none".into())),
+        let (array, spec, grid, metadata) = pool::compute(py, || {
+            let (array, kind, metadata) = match (&root, metadata) {
+                (Root::Folder(folder), None) => open(folder, path, Encoding::default()),
+                (Root::Folder(folder), Some(metadata)) => create(
+                    &folder.display().to_string(),
+                    path,
+                    metadata,
+                    Encoding::default(),
+                ),
+                (Root::Objects(objects), Some(metadata)) => {
+                    create(objects.get().name(), path, metadata, Encoding::default())
+                }
+                (Root::Objects(_), None) => Err(Error::Value("expected metadata, got none".into())),
+            }?;
+            let spec = Spec::new(&array, kind);
+            let grid = Grid::new(array.chunk_grid(), &spec);
+            Ok((array, spec, grid, metadata))
         })?;
-        let spec = Spec::new(&array, kind);
         let descr = spec.kind.descr(py)?;
         Ok(Self {
-            grid: Grid::new(array.chunk_grid(), &spec),
+            grid,
             stored: array,
             root,
             folder,
@@ -180,13 +184,15 @@ impl Array {
         selection: &Bound<'_, PyTuple>,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let out = self.out(py, out)?;
-        let axes = selection::orthogonal(selection, self.stored.shape())?;
-        let counts: Vec<_> = axes.iter().map(|axis| axis.len() as u64).collect();
-        out.expect_shape(&counts)?;
-        self.read_axes(py, &axes, &|source, transfers, options| {
-            // SAFETY: `read_axes` names each element of `out` once.
-            unsafe { source.read(transfers, &out, options) }
+        caught(|| {
+            let out = self.out(py, out)?;
+            let axes = selection::orthogonal(selection, self.stored.shape())?;
+            let counts: Vec<_> = axes.iter().map(|axis| axis.len() as u64).collect();
+            out.expect_shape(&counts)?;
+            self.read_axes(py, &axes, &|source, transfers, options| {
+                // SAFETY: `read_axes` names each element of `out` once.
+                unsafe { source.read(transfers, &out, options) }
+            })
         })
     }
 
@@ -213,14 +219,16 @@ impl Array {
         coords: &Bound<'_, PyTuple>,
         out: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let out = self.out(py, out)?;
-        let points = selection::coordinates(coords, self.stored.shape())?;
-        out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
-        let groups = self.grid.group(&points)?;
-        let chunk = |i: usize| Ok((groups[i].chunk.clone(), Cow::from(&groups[i].transfers)));
-        self.read_chunks(py, groups.len(), &chunk, &|source, transfers, options| {
-            // SAFETY: the groups name each element of `out` once.
-            unsafe { source.read(transfers, &out, options) }
+        caught(|| {
+            let out = self.out(py, out)?;
+            let points = selection::coordinates(coords, self.stored.shape())?;
+            out.expect_shape(&[points.first().map_or(1, Vec::len) as u64])?;
+            let groups = self.grid.group(&points)?;
+            let chunk = |i: usize| Ok((groups[i].chunk.clone(), Cow::from(&groups[i].transfers)));
+            self.read_chunks(py, groups.len(), &chunk, &|source, transfers, options| {
+                // SAFETY: the groups name each element of `out` once.
+                unsafe { source.read(transfers, &out, options) }
+            })
         })
     }
 
@@ -243,11 +251,7 @@ impl Array {
             .iter()
             .try_fold(1_usize, |count, &len| count.checked_mul(len))
             .ok_or_else(|| Error::memory("more than 2^63"))?;
-        let mut handles = Vec::new();
-        handles
-            .try_reserve_exact(count)
-            .map_err(|_| Error::memory(count))?;
-        handles.resize(count, Handle::default());
+        let mut handles: Vec<Handle> = memory::zeros(count).map_err(Error::from)?;
         let out = Memory::of(&mut handles).reshaped(shape);
         let blocks = Blocks::default();
         self.read_axes(py, &axes, &|source, transfers, options| {

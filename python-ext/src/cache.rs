@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use lru::LruCache;
 use pyo3::prelude::*;
+use tempozarr::memory;
 
-use crate::chunk::zeros;
 use crate::errors::Result;
 use crate::store::Stamp;
 
@@ -127,7 +127,7 @@ impl Held {
     pub fn empty(self: &Arc<Self>, bytes: usize) -> Result<Block> {
         let spare = self.spare.lock().take(bytes);
         Ok(Block {
-            bytes: spare.map_or_else(|| zeros(bytes), Ok)?,
+            bytes: spare.map_or_else(|| memory::zeros(bytes), Ok)?,
             home: Arc::downgrade(self),
         })
     }

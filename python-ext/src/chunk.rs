@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tempozarr::cast::CastError;
 use tempozarr::fused::{FusedCodec, Plan, Target, fuse_chain};
+use tempozarr::limits::limits;
+use tempozarr::memory;
 use zarrs::array::{ArraySubset, CodecChain, DataType, FillValue};
 use zarrs_codec::{
     ArrayBytes, ArrayBytesDecodeIntoTarget, ArrayBytesFixedDisjointView, ArrayCodecTraits,
@@ -133,6 +135,18 @@ impl Spec {
             kind,
             item,
             sharding: Sharding::new(array.metadata()),
+        }
+    }
+
+    /// What no chunk, or subchunk, of that shape has more encoded bytes than: compressors may do
+    /// badly, and filters may make numbers longer, but not by that much.
+    pub fn encoded_limit(&self, shape: &[NonZeroU64]) -> u64 {
+        const SLACK: u64 = 16 << 20;
+        match self.kind {
+            Kind::Fixed(..) => size(&whole(shape), self.item).map_or(u64::MAX, |bytes| {
+                (bytes as u64).saturating_mul(8).saturating_add(SLACK)
+            }),
+            Kind::Text | Kind::Bytes => limits().chunk_bytes,
         }
     }
 
@@ -598,13 +612,7 @@ fn has_runs(region: &[Range<u64>], strides: &[isize], item: usize) -> bool {
 /// # Errors
 /// [`Error::Codec`] if there is no such memory.
 pub fn slice(buffer: &mut Vec<u8>, length: usize) -> Result<&mut [u8]> {
-    if buffer.len() < length {
-        buffer.clear();
-        buffer
-            .try_reserve_exact(length)
-            .map_err(|_| Error::memory(length))?;
-        buffer.resize(length, 0);
-    }
+    memory::grow(buffer, length)?;
     Ok(&mut buffer[..length])
 }
 
@@ -621,16 +629,6 @@ pub fn fixed(name: &str, block: ArrayBytes<'_>, expected: usize) -> Result<Vec<u
         "chunk {name}: expected {expected} decoded bytes, got {}",
         block.len()
     )))
-}
-
-/// `bytes` zeros.
-pub fn zeros(bytes: usize) -> Result<Vec<u8>> {
-    let mut block = Vec::new();
-    block
-        .try_reserve_exact(bytes)
-        .map_err(|_| Error::memory(bytes))?;
-    block.resize(bytes, 0);
-    Ok(block)
 }
 
 /// All of a chunk.
@@ -658,6 +656,13 @@ pub fn size(region: &[Range<u64>], item: usize) -> Result<usize> {
 /// The error of a value that a cast to the caller's data type refuses.
 pub fn refused(name: &str, error: &CastError) -> Error {
     Error::Value(format!("chunk {name}: {error}; read it as it is stored"))
+}
+
+/// Encoded bytes that are more than the metadata allow.
+pub fn too_long(name: &str, bytes: u64, limit: u64) -> Error {
+    Error::Codec(format!(
+        "chunk {name}: {bytes} encoded bytes, and its metadata allow {limit} at most; it is corrupt"
+    ))
 }
 
 /// An error of the file system, with the path.

@@ -1,9 +1,12 @@
 //! One error type for the whole crate, and its Python classes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+use tempozarr::memory::OutOfMemory;
 use zarrs_codec::CodecError;
 
 pyo3::create_exception!(
@@ -67,6 +70,21 @@ impl Error {
     /// More memory was asked for than there is.
     pub fn memory(bytes: impl std::fmt::Display) -> Self {
         Self::Codec(format!("cannot allocate {bytes} bytes for a decoded chunk"))
+    }
+}
+
+/// Run `job`; a panic becomes an [`Error::Codec`]. PyO3 would raise it as an exception that
+/// `except Exception` does not catch.
+pub fn caught<T, E: From<Error>>(job: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    // Nothing of ours is left half-changed by an unwind: outputs belong to the caller, who gets an
+    // error, and files are replaced whole.
+    catch_unwind(AssertUnwindSafe(job))
+        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref()).into()))
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(error: OutOfMemory) -> Self {
+        Self::memory(error.bytes)
     }
 }
 

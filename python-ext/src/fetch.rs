@@ -269,7 +269,7 @@ impl<'a: 's, 's> Fetching<'a, 's, '_> {
     }
 
     fn ask(&mut self, i: usize, mut flight: Flight<'a>, step: Step) -> Result<()> {
-        let limit = flight.limit()?;
+        let limit = flight.limit();
         let (client, key) = (Arc::clone(flight.client), flight.key.clone());
         let range = match step {
             Step::Pieces(ranges) if ranges.is_empty() => {
@@ -409,14 +409,8 @@ impl Flight<'_> {
     }
 
     /// What no object of the chunk has more bytes than.
-    fn limit(&self) -> Result<u64> {
-        const SLACK: u64 = 16 << 20;
-        Ok(match self.task.array.spec.kind {
-            Kind::Fixed(..) => (self.decoded()? as u64)
-                .saturating_mul(8)
-                .saturating_add(SLACK),
-            Kind::Text | Kind::Bytes => u32::MAX.into(),
-        })
+    fn limit(&self) -> u64 {
+        self.task.array.spec.encoded_limit(&self.shape)
     }
 
     /// The sharding, and how many subchunks a shard has per dimension, if parts of it can be read

@@ -9,7 +9,7 @@
 //! - `objects`: object stores, their requests and retries; `fetch`: chunks that are read from them;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
-//! - `kernels`: filters on whole arrays, and aliases of codec names;
+//! - `limits`: what metadata may ask for; `kernels`: filters on whole arrays, and aliases of codec names;
 //! - `pool`: the threads; `errors`: the Python exceptions.
 
 #![allow(
@@ -31,6 +31,7 @@ mod errors;
 mod fetch;
 mod fetched;
 mod kernels;
+mod limits;
 mod memory;
 mod metadata;
 mod objects;
@@ -64,6 +65,8 @@ mod _core {
     use super::document::{document_text, read_document};
     #[pymodule_export]
     use super::kernels::{register_alias, xor_decode, xor_encode};
+    #[pymodule_export]
+    use super::limits::{get_limits, set_limits};
     #[pymodule_export]
     use super::objects::Objects;
     #[pymodule_export]

@@ -76,17 +76,15 @@ impl ChunkPipeline {
             ))
             .into());
         };
-        let origin = vec![0; array.dimensionality()];
-        let shape = array.chunk_shape(&origin);
-        let mut spec = Spec::new(&array, kind);
+        let (mut spec, shape) = pool::compute(py, || {
+            let shape = array.chunk_shape(&vec![0; array.dimensionality()]);
+            let shape = shape.map_err(|error| Error::Metadata(error.to_string()))?;
+            Ok((Spec::new(&array, kind), shape))
+        })?;
         if let Some(sharding) = &mut spec.sharding {
             sharding.order = order;
         }
-        Ok(Self {
-            shape: shape.map_err(|error| Error::Metadata(error.to_string()))?,
-            descr,
-            spec,
-        })
+        Ok(Self { shape, descr, spec })
     }
 
     /// The numpy dtype string of `out` and `value`.

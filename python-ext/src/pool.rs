@@ -1,6 +1,5 @@
 //! The thread pool, and the one way to run work on it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -9,7 +8,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use zarrs_codec::CodecOptions;
 
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 
 /// Threads asked for; 0 means one per core.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -103,8 +102,7 @@ where
         let made = compute(py, || Ok(options().with_concurrent_target(1)))?;
         OPTIONS.get_or_init(|| made)
     };
-    py.detach(|| catch_unwind(AssertUnwindSafe(|| task(options))))
-        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
+    py.detach(|| caught(|| task(options)))
 }
 
 /// Run `task(0..count)` side by side, within the share of the threads that `options` gives.
@@ -147,12 +145,7 @@ where
 /// Those of `job`; a panic becomes a [`Error::Codec`].
 pub fn compute<T: Send>(py: Python<'_>, job: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = pool(py)?;
-    py.detach(|| {
-        // Nothing of ours is left half-changed by an unwind: outputs belong to the caller, who
-        // gets an error, and files are replaced whole.
-        catch_unwind(AssertUnwindSafe(|| pool.install(job)))
-            .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
-    })
+    py.detach(|| caught(|| pool.install(job)))
 }
 
 /// Options for codecs that have all threads; call it on the pool, whose size it asks for.

@@ -4,17 +4,19 @@
 //! them, and trusts a stored index with how much to allocate when it updates a shard; so updating
 //! is done here, with the subchunks in an order that is chosen: the same values give the same bytes.
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::ops::Range;
 
 use rayon::prelude::*;
+use tempozarr::memory;
 use zarrs::array::codec::array_to_bytes::sharding::{
     ShardingCodecConfigurationV1, ShardingIndexLocation,
 };
 use zarrs::array::{ArrayMetadata, BytesRepresentation, CodecChain, FillValue, data_type};
 use zarrs_codec::{ArrayBytes, ArrayToBytesCodecTraits, CodecError, CodecOptions};
 
-use crate::chunk::{Merge, Spec, Update, lengths, size, zeros};
+use crate::chunk::{Merge, Spec, Update, lengths, size};
 use crate::errors::{Error, Result};
 use crate::selection::{Transfer, unravel};
 use crate::source::Source;
@@ -148,48 +150,31 @@ impl Sharding {
             .grid(shape)
             .ok_or_else(|| Error::Codec(format!("chunk {name}: subchunks do not divide it")))?;
         let parts = update.transfer.cut(&subchunk)?;
-        let mut index = vec![MISSING; encoded_len(&grid)?];
+        let mut index = match old {
+            Some(old) => old.index(self, &grid, options)?.to_vec(),
+            None => memory::filled(MISSING, encoded_len(&grid)?)?,
+        };
         // The part of the update in each subchunk.
-        let mut transfers = vec![None; index.len()];
+        let mut transfers = memory::filled(None, index.len())?;
         for (indices, part) in &parts {
             transfers[place(indices, &grid)] = Some(part);
         }
         let subchunks = self.encode(spec, name, &transfers, (old, update), &grid, options)?;
 
-        let mut stored = Vec::new();
-        if let Some(old) = old {
-            stored = old.bytes()?;
-            let range = self.index_range(name, &grid, stored.len() as u64)?;
-            let encoded = &stored[range.start as usize..range.end as usize];
-            index = self.decode_index(name, encoded, &grid, options)?;
-        }
         let mut shard = self.head(name, &grid)?;
-        let mut kept = 0_usize;
+        let mut kept = 0;
         for place in self.order.places(&grid)? {
-            let entry = &mut index[place];
-            let bytes = match &subchunks[place] {
-                Subchunk::New(bytes) => Some(&bytes[..]),
-                Subchunk::Fill => None,
-                Subchunk::Kept => {
-                    let bytes = entry_of(name, &stored, *entry)?;
-                    // Entries that all name the same bytes would make the shard many times as long.
-                    kept = kept.saturating_add(bytes.map_or(0, <[u8]>::len));
-                    if kept > stored.len() {
-                        return Err(Error::Codec(format!(
-                            "chunk {name}: the shard index is corrupt: its subchunks overlap"
-                        )));
-                    }
-                    bytes
+            let bytes = match (&subchunks[place], old) {
+                (Subchunk::New(bytes), _) => Some(Cow::from(bytes)),
+                (Subchunk::Kept, Some(old)) => {
+                    self.kept(old, index[place], &mut kept)?.map(Cow::from)
                 }
+                _ => None,
             };
-            *entry = MISSING;
-            if let Some(bytes) = bytes {
-                *entry = [shard.len() as u64, bytes.len() as u64];
-                shard
-                    .try_reserve(bytes.len())
-                    .map_err(|_| Error::memory(bytes.len()))?;
-                shard.extend_from_slice(bytes);
-            }
+            index[place] = match bytes {
+                Some(bytes) => append(&mut shard, &bytes)?,
+                None => MISSING,
+            };
         }
         if !update.write_empty_chunks && index.iter().all(|entry| *entry == MISSING) {
             return Ok(None);
@@ -278,34 +263,66 @@ impl Sharding {
     /// # Errors
     /// [`Error::Codec`], with `name`.
     pub fn head(&self, name: &str, grid: &[u64]) -> Result<Vec<u8>> {
-        zeros(if self.index_first {
+        let index = if self.index_first {
             self.index_len(name, grid)?
         } else {
             0
-        })
+        };
+        Ok(memory::zeros(index)?)
     }
 
     /// A stored shard, without an index at its end, and where its subchunks are.
     ///
+    /// What belongs to no subchunk is kept, as readers may still use a former index; unless it is more
+    /// than any shard of that shape has.
+    ///
     /// # Errors
-    /// [`Error::Codec`], with `name`, if that is not inside.
+    /// [`Error::Codec`], with the path, if a subchunk is not inside; [`Error::Store`].
     pub fn parse(
         &self,
-        name: &str,
-        mut shard: Vec<u8>,
+        old: &Source<'_>,
         grid: &[u64],
         options: &CodecOptions,
     ) -> Result<(Vec<u8>, Vec<[u64; 2]>)> {
-        let range = self.index_range(name, grid, shard.len() as u64)?;
-        let range = range.start as usize..range.end as usize;
-        let index = self.decode_index(name, &shard[range.clone()], grid, options)?;
-        if !self.index_first {
-            shard.truncate(range.start);
-        }
+        let (name, size) = (&old.name, old.file()?.size());
+        let mut index = old.index(self, grid, options)?.to_vec();
+        let end = if self.index_first {
+            size
+        } else {
+            self.index_range(name, grid, size)?.start
+        };
         for entry in &index {
-            range_of(name, *entry, shard.len() as u64)?;
+            range_of(name, *entry, end)?;
+        }
+        if size <= old.spec.encoded_limit(old.shape) {
+            return Ok((old.bytes(0..end)?, index));
+        }
+        let mut shard = self.head(name, grid)?;
+        let mut kept = 0;
+        for entry in &mut index {
+            if let Some(bytes) = self.kept(old, *entry, &mut kept)? {
+                *entry = append(&mut shard, &bytes)?;
+            }
         }
         Ok((shard, index))
+    }
+
+    /// The encoded bytes of an entry, if it is stored; `kept` counts those of all.
+    fn kept(&self, old: &Source<'_>, entry: [u64; 2], kept: &mut u64) -> Result<Option<Vec<u8>>> {
+        let size = old.file()?.size();
+        let Some(range) = range_of(&old.name, entry, size)? else {
+            return Ok(None);
+        };
+        // Entries that all name the same bytes would make the shard many times as long.
+        *kept = kept.saturating_add(range.end - range.start);
+        if *kept > size {
+            return Err(Error::Codec(format!(
+                "chunk {}: the shard index is corrupt: its subchunks overlap",
+                old.name
+            )));
+        }
+        old.expect_length(&range, &self.subchunk)?;
+        old.bytes(range).map(Some)
     }
 
     /// Where the index is in a shard of `size` bytes.
@@ -401,10 +418,12 @@ impl Sharding {
     }
 }
 
-/// The encoded subchunk of an index entry.
-fn entry_of<'a>(name: &str, shard: &'a [u8], entry: [u64; 2]) -> Result<Option<&'a [u8]>> {
-    let range = range_of(name, entry, shard.len() as u64)?;
-    Ok(range.map(|range| &shard[range.start as usize..range.end as usize]))
+/// Put a subchunk behind a shard; its entry in the index.
+fn append(shard: &mut Vec<u8>, bytes: &[u8]) -> Result<[u64; 2]> {
+    let entry = [shard.len() as u64, bytes.len() as u64];
+    memory::reserve(shard, bytes.len())?;
+    shard.extend_from_slice(bytes);
+    Ok(entry)
 }
 
 /// Where in a shard of `size` bytes the subchunk of an index entry is, if it is stored.

@@ -16,7 +16,9 @@ use zarrs_codec::{
 };
 
 use crate::cache::{Block, Chunk, Held};
-use crate::chunk::{ENCODED, Spec, Unit, fixed, lengths, refused, size, store_error, view, whole};
+use crate::chunk::{
+    ENCODED, Spec, Unit, fixed, lengths, refused, size, store_error, too_long, view, whole,
+};
 use crate::errors::{Error, Result};
 use crate::memory::Memory;
 use crate::pool;
@@ -79,7 +81,8 @@ impl<'a> Source<'a> {
     pub fn open(spec: &'a Spec, path: &Path, shape: &'a [NonZeroU64]) -> Result<Self> {
         let name = path.display().to_string();
         let file = ChunkFile::open(path).map_err(|error| store_error(&name, &error))?;
-        Ok(Self::new(spec, name, file.map(Arc::new), shape))
+        let file = file.map(|file| Arc::new(file.limited(spec.encoded_limit(shape))));
+        Ok(Self::new(spec, name, file, shape))
     }
 
     /// The chunk whose bytes are in `file`; without one, every element has the fill value.
@@ -258,7 +261,7 @@ impl<'a> Source<'a> {
             let covers = |part: &&Transfer| part.covers(&whole(unit.shape));
             if kept.keeps_whole || !transfers.iter().any(covers) {
                 let mut block = kept.held.empty(bytes)?;
-                self.encoded(unit.range.clone(), |encoded| {
+                self.unit(unit, |encoded| {
                     self.decoding(bytes, || {
                         let encoded = (self.name.as_str(), encoded);
                         spec.decode_unit(unit, encoded, block.bytes_mut(), options)
@@ -269,7 +272,7 @@ impl<'a> Source<'a> {
                 return put(&block);
             }
         }
-        self.encoded(unit.range.clone(), |encoded| {
+        self.unit(unit, |encoded| {
             self.decoding(bytes, || {
                 // SAFETY: forwarded.
                 unsafe {
@@ -444,7 +447,7 @@ impl<'a> Source<'a> {
     ) -> Result<()> {
         if region == whole(self.shape) {
             // SAFETY: forwarded.
-            return self.encoded(0..self.file()?.size(), |encoded| unsafe {
+            return self.all(|encoded| unsafe {
                 self.spec.decode_into(
                     &self.name,
                     encoded,
@@ -486,9 +489,7 @@ impl<'a> Source<'a> {
         options: &CodecOptions,
     ) -> Result<ArrayBytes<'static>> {
         if region == whole(self.shape) {
-            return self.encoded(0..self.file()?.size(), |encoded| {
-                self.spec.decode(&self.name, encoded, self.shape, options)
-            });
+            return self.all(|encoded| self.spec.decode(&self.name, encoded, self.shape, options));
         }
         self.partial(options)?
             .partial_decode(&ArraySubset::new_with_ranges(region), options)
@@ -496,11 +497,40 @@ impl<'a> Source<'a> {
             .map_err(|error| Error::codec(&self.name, &error))
     }
 
+    /// Run `job` with the bytes of a chunk or subchunk.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with the path, if these are more than the metadata allow; [`Error::Store`],
+    /// and those of `job`.
+    pub fn unit<T>(&self, unit: &Unit<'_>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        self.expect_length(&unit.range, unit.shape)?;
+        self.encoded(unit.range.clone(), job)
+    }
+
+    /// [`Self::unit`] with all bytes.
+    fn all<T>(&self, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let all = 0..self.file()?.size();
+        self.expect_length(&all, self.shape)?;
+        self.encoded(all, job)
+    }
+
+    /// Check the number of encoded bytes of a chunk or subchunk of that shape.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], with the path.
+    pub fn expect_length(&self, range: &Range<u64>, shape: &[NonZeroU64]) -> Result<()> {
+        let (bytes, limit) = (range.end - range.start, self.spec.encoded_limit(shape));
+        if bytes > limit {
+            return Err(too_long(&self.name, bytes, limit));
+        }
+        Ok(())
+    }
+
     /// Run `job` with these bytes of the file.
     ///
     /// # Errors
     /// [`Error::Store`], with the path, and those of `job`.
-    pub fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+    fn encoded<T>(&self, range: Range<u64>, job: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let file = self.file()?;
         ENCODED.with(|buffer| {
             buffer.lend(|buffer| {
@@ -510,13 +540,13 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The encoded bytes of the chunk.
+    /// These encoded bytes of the chunk, which lie inside.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn bytes(&self) -> Result<Vec<u8>> {
+    pub fn bytes(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let file = self.file()?;
-        file.read(0..file.size())
+        file.read(range)
             .map_err(|error| store_error(&self.name, &error))
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use tempozarr::memory;
 use zarrs_codec::{ArrayBytesRaw, BytesPartialDecoderTraits, CodecError, CodecOptions};
 use zarrs_storage::StorageError;
 use zarrs_storage::byte_range::{ByteRange, ByteRangeIterator, InvalidByteRangeError};
@@ -22,6 +23,8 @@ use crate::stats::Counter;
 pub struct ChunkFile {
     bytes: Place,
     size: u64,
+    /// The most bytes that zarrs may read at once.
+    limit: u64,
     stamp: Stamp,
     read: Counter,
 }
@@ -46,6 +49,7 @@ impl ChunkFile {
         Ok(open_regular(path)?.map(|(file, metadata)| Self {
             bytes: Place::File(file),
             size: metadata.len(),
+            limit: u64::MAX,
             stamp: stamp(&metadata),
             read: Counter::default(),
         }))
@@ -68,10 +72,16 @@ impl ChunkFile {
         Self { stamp, ..self }
     }
 
+    /// The same, of which no more than `limit` bytes are read at once.
+    pub fn limited(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
     fn in_memory(bytes: Place, size: u64) -> Self {
         Self {
             bytes,
             size,
+            limit: u64::MAX,
             stamp: Stamp::default(),
             read: Counter::default(),
         }
@@ -118,10 +128,7 @@ impl ChunkFile {
         {
             return Ok(&bytes[start..start + size]);
         }
-        if buffer.len() < size {
-            buffer.try_reserve_exact(size - buffer.len())?;
-            buffer.resize(size, 0);
-        }
+        memory::grow(buffer, size).map_err(io::Error::other)?;
         self.read_exact(&mut buffer[..size], range.start)?;
         Ok(&buffer[..size])
     }
@@ -129,9 +136,7 @@ impl ChunkFile {
     /// The bytes of `range`, which lies inside.
     pub fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
         let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(length)?;
-        bytes.resize(length, 0);
+        let mut bytes = memory::zeros(length).map_err(io::Error::other)?;
         self.read_exact(&mut bytes, range.start)?;
         Ok(bytes)
     }
@@ -140,6 +145,13 @@ impl ChunkFile {
     fn read_range(&self, range: ByteRange) -> Result<Vec<u8>, CodecError> {
         let range =
             within(range, self.size).ok_or_else(|| InvalidByteRangeError::new(range, self.size))?;
+        let length = range.end - range.start;
+        if length > self.limit {
+            return Err(CodecError::Other(format!(
+                "{length} encoded bytes, and the metadata of the chunk allow {} at most; it is corrupt",
+                self.limit
+            )));
+        }
         // A storage error, unlike the input/output errors of decompressors.
         let failed = |error: io::Error| StorageError::from(Arc::new(error));
         Ok(self.read(range).map_err(failed)?)

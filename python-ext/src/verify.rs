@@ -1,7 +1,6 @@
 //! Checking stored chunks: all that is wrong with them, not only what is met first.
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -10,7 +9,7 @@ use zarrs_codec::{ArrayToBytesCodecTraits, CodecOptions};
 use crate::array::Array;
 use crate::chunk::{DECODED, Unit, lengths, size, slice, whole};
 use crate::dtype::Kind;
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 use crate::pool;
 use crate::selection::unravel;
 use crate::shard::{self, Sharding};
@@ -97,12 +96,6 @@ pub fn verify(
 
 fn add(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
     found.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A panic is an error of one chunk, not of all.
-fn caught(job: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(job))
-        .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref())))
 }
 
 impl Check<'_> {
@@ -248,7 +241,7 @@ impl Check<'_> {
             }
             Ok(())
         };
-        caught(|| self.source.encoded(unit.range.clone(), decode))
+        caught(|| self.source.unit(unit, decode))
     }
 
     /// Whether the array has elements of a subchunk.

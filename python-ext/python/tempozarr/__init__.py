@@ -26,6 +26,7 @@ from tempozarr._array import (
 )
 from tempozarr._core import __version__
 from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
+from tempozarr._limits import Limits, limits, set_limits
 
 if TYPE_CHECKING:
     from tempozarr import codecs, schema, schemas
@@ -56,6 +57,7 @@ __all__ = [
     "Field",
     "Group",
     "Info",
+    "Limits",
     "LoaderStats",
     "MetadataError",
     "Plan",
@@ -73,6 +75,7 @@ __all__ = [
     "disable",
     "enable",
     "info",
+    "limits",
     "open",
     "open_array",
     "open_group",
@@ -81,6 +84,7 @@ __all__ = [
     "register_alias",
     "schema",
     "schemas",
+    "set_limits",
     "verify",
 ]
 

@@ -15,6 +15,12 @@ Rows: TypeAlias = NDArray[np.int64]
 
 __version__: str
 
+def limits() -> dict[str, int]:
+    """Return the limits of this process, by name."""
+
+def set_limits(**values: int) -> None:
+    """Set limits of this process, by name; ValueError if there is no such one."""
+
 class Unsupported(NotImplementedError):  # noqa: N818
     """A selection that Rust does not know. Raised before anything is read or written."""
 
