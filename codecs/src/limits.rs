@@ -92,11 +92,22 @@ pub fn set_limits(limits: Limits) {
 
 /// What metadata ask for and do not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitError(String);
+pub struct LimitError {
+    message: String,
+    limit: Option<&'static str>,
+}
+
+impl LimitError {
+    /// The limit that it would take to raise; none, where numbers do not agree or overflow.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
+    }
+}
 
 impl Display for LimitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -106,19 +117,30 @@ type Result<T, E = LimitError> = std::result::Result<T, E>;
 
 /// An error that the caller can do nothing about.
 fn refused<T>(message: impl Into<String>) -> Result<T> {
-    Err(LimitError(message.into()))
+    Err(LimitError {
+        message: message.into(),
+        limit: None,
+    })
 }
 
 /// Check a number against the limit of that name.
-fn at_most(what: impl Display, number: impl Into<u128>, name: &str, limit: u64) -> Result<()> {
+fn at_most(
+    what: impl Display,
+    number: impl Into<u128>,
+    name: &'static str,
+    limit: u64,
+) -> Result<()> {
     let number = number.into();
     if number <= u128::from(limit) {
         return Ok(());
     }
-    refused(format!(
-        "{what}: {number}, expected at most {limit}. If you trust this store, raise the limit \
-         `{name}`"
-    ))
+    Err(LimitError {
+        message: format!(
+            "{what}: {number}, expected at most {limit}. If you trust this store, raise the limit \
+             `{name}`"
+        ),
+        limit: Some(name),
+    })
 }
 
 /// Check that the metadata ask for no more than [`limits`] allow, and for nothing that zarrs would panic
@@ -420,7 +442,7 @@ impl Chunk {
         };
         let encoded = codec
             .encoded_representation(&self.shape, &self.data_type, &self.fill_value)
-            .map_err(|error| LimitError(format!("codecs: {error}")))?;
+            .or_else(|error| refused(format!("codecs: {error}")))?;
         (self.shape, self.data_type, self.fill_value) = encoded;
         let dimensions = self.shape.len() as u64;
         at_most(

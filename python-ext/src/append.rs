@@ -142,7 +142,7 @@ impl Appender {
         .try_fold(1_u64, |product, n| product.checked_mul(n))
         .filter(|&entries| entries <= limits().subchunks);
         if entries.is_none() {
-            return Err(Error::Metadata(format!(
+            return Err(Error::Limit(format!(
                 "{path}: too many subchunks side by side to append to, expected at most {}. If you \
                  trust this store, raise the limit `subchunks`",
                 limits().subchunks

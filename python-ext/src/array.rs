@@ -707,12 +707,14 @@ pub fn open(root: &Path, path: &str, encoding: Encoding) -> Result<Opened> {
 fn create(root: &str, path: &str, metadata: String, encoding: Encoding) -> Result<Opened> {
     let path = path.trim_matches('/');
     let node = format!("/{path}");
+    let placed = |message: &str| {
+        let place = format!("{root}/{path}");
+        format!("{}: {message}", place.trim_end_matches('/'))
+    };
     let (array, kind) =
         metadata::create(().into(), &node, &metadata, encoding).map_err(|error| match error {
-            Error::Metadata(message) => {
-                let place = format!("{root}/{path}");
-                Error::Metadata(format!("{}: {message}", place.trim_end_matches('/')))
-            }
+            Error::Metadata(message) => Error::Metadata(placed(&message)),
+            Error::Limit(message) => Error::Limit(placed(&message)),
             error => error,
         })?;
     // All keys of an array are spelt alike.

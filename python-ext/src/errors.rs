@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+use tempozarr::limits::LimitError;
 use tempozarr::memory::OutOfMemory;
 use zarrs_codec::CodecError;
 
@@ -23,6 +24,8 @@ pub enum Error {
     Codec(String),
     /// `tempozarr.MetadataError`: metadata that cannot be used.
     Metadata(String),
+    /// `tempozarr.LimitError`: metadata that ask for too much.
+    Limit(String),
     /// `tempozarr.StoreError`: the file system.
     Store(String),
     /// `Unsupported`.
@@ -60,6 +63,7 @@ impl Error {
         match self {
             Self::Codec(message)
             | Self::Metadata(message)
+            | Self::Limit(message)
             | Self::Store(message)
             | Self::Unsupported(message)
             | Self::Value(message)
@@ -82,6 +86,15 @@ pub fn caught<T, E: From<Error>>(job: impl FnOnce() -> Result<T, E>) -> Result<T
         .unwrap_or_else(|payload| Err(Error::panic(payload.as_ref()).into()))
 }
 
+impl From<LimitError> for Error {
+    fn from(error: LimitError) -> Self {
+        match error.limit() {
+            Some(_) => Self::Limit(error.to_string()),
+            None => Self::Metadata(error.to_string()),
+        }
+    }
+}
+
 impl From<OutOfMemory> for Error {
     fn from(error: OutOfMemory) -> Self {
         Self::memory(error.bytes)
@@ -93,6 +106,7 @@ impl From<Error> for PyErr {
         match error {
             Error::Codec(message) => raise("CodecError", message),
             Error::Metadata(message) => raise("MetadataError", message),
+            Error::Limit(message) => raise("LimitError", message),
             Error::Store(message) => raise("StoreError", message),
             Error::Unsupported(message) => Unsupported::new_err(message),
             Error::Value(message) => PyValueError::new_err(message),
@@ -104,9 +118,10 @@ impl From<Error> for PyErr {
 /// An instance of a class of `tempozarr._errors`. The classes live in Python, so that users can
 /// read them, and are looked up on first use, because that package imports this module.
 fn raise(name: &'static str, message: String) -> PyErr {
-    static CLASSES: [(&str, PyOnceLock<Py<PyType>>); 3] = [
+    static CLASSES: [(&str, PyOnceLock<Py<PyType>>); 4] = [
         ("CodecError", PyOnceLock::new()),
         ("MetadataError", PyOnceLock::new()),
+        ("LimitError", PyOnceLock::new()),
         ("StoreError", PyOnceLock::new()),
     ];
     Python::attach(|py| {

@@ -31,7 +31,7 @@ pub fn create<S: ?Sized>(
     encoding: Encoding,
 ) -> Result<(Array<S>, Kind)> {
     let (metadata, dtype) = parse(text)?;
-    tempozarr::limits::check(&metadata).map_err(|error| Error::Metadata(error.to_string()))?;
+    tempozarr::limits::check(&metadata)?;
     let array = Array::new_with_metadata(Arc::clone(&store), node, metadata.clone())
         .map_err(|error| Error::Metadata(explain(&error, &metadata)))?;
     check(&array)?;
@@ -241,6 +241,7 @@ fn bytes(fill: &Value, length: u64) -> Option<Value> {
     if bytes.len() > length {
         return None;
     }
+    // Memory: no more than `LONGEST`.
     bytes.resize(length, 0);
     Some(bytes.into())
 }

@@ -338,6 +338,7 @@ impl<'a> Source<'a> {
     /// As for [`Self::read`].
     unsafe fn fill(&self, transfers: &[&Transfer], out: &Memory) -> Result<()> {
         let fill = self.spec.fill_value.as_ne_bytes();
+        // Memory: one element.
         let mut cast = vec![0; out.item];
         let fill = match out.cast() {
             None => fill,

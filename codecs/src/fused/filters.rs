@@ -123,6 +123,7 @@ impl Filters {
             .max(self.stored_size)
             .div_ceil(size_of::<Line>());
         for block in &mut state.blocks {
+            // Memory: a block, which holds one element at least.
             block.resize(lines.max(block.len()), Line([0; 64]));
         }
         begin

@@ -101,6 +101,7 @@ impl Scan {
         assert!(row_bytes > 0, "a row must have at least one byte");
         self.row_bytes = row_bytes;
         self.block_bytes = rows.max(1) * row_bytes;
+        // Memory: a row of a chunk, which is in memory.
         self.before.resize(row_bytes, 0);
         self.seek(0);
     }

@@ -25,7 +25,13 @@ from tempozarr._array import (
     open_group,
 )
 from tempozarr._core import __version__
-from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
+from tempozarr._errors import (
+    CodecError,
+    LimitError,
+    MetadataError,
+    StoreError,
+    TempozarrError,
+)
 from tempozarr._limits import Limits, limits, set_limits
 
 if TYPE_CHECKING:
@@ -57,6 +63,7 @@ __all__ = [
     "Field",
     "Group",
     "Info",
+    "LimitError",
     "Limits",
     "LoaderStats",
     "MetadataError",

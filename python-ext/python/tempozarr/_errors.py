@@ -13,5 +13,9 @@ class MetadataError(TempozarrError, ValueError):
     """Array metadata that cannot be used: an unknown codec or data type, a wrong configuration."""
 
 
+class LimitError(MetadataError):
+    """Array metadata that ask for more than `tempozarr.limits()` allow."""
+
+
 class StoreError(TempozarrError, OSError):
     """Nothing to open, or a file that cannot be read or written."""

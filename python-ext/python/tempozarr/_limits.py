@@ -9,7 +9,7 @@ from tempozarr import _core
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that the metadata of an array may ask for; more is a `MetadataError`.
+    """The most that the metadata of an array may ask for; more is a `LimitError`.
 
     The defaults are far above what arrays of numbers need, and keep a store from a stranger from
     asking for more memory than there is. `tempozarr.set_limits` changes them.
@@ -46,7 +46,7 @@ def limits() -> Limits:
     return Limits(**_core.limits())
 
 
-def set_limits(  # noqa: PLR0913
+def set_limits(
     *,
     dimensions: int | None = None,
     codecs: int | None = None,

@@ -1,0 +1,73 @@
+"""Open, read, verify and change every array below a folder, with little memory, and print what came of it.
+
+A line of JSON for each array: its name, and for each action the class and text of the error, or null.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+import tempozarr
+
+ADDRESSES = 6 << 30
+
+
+def outcome(action: Callable[[], Any]) -> list[str] | None:
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001 - a panic is none that `Exception` covers
+        return [type(error).__name__, str(error)]
+    return None
+
+
+def corner(array: Any) -> Any:
+    return array[tuple(slice(0, 1) for _ in array.shape)]
+
+
+def verified(path: Path) -> None:
+    faults = tempozarr.verify(path).faults
+    if faults:
+        raise ValueError(str(faults[0]))
+
+
+def by_zarr_python(path: Path, *, write: bool) -> None:
+    """Let zarr-python read, or write, what our pipeline takes."""
+    tempozarr.enable()
+    try:
+        array = zarr.open_array(path, mode="r+")
+        if write:
+            array[tuple(slice(0, 1) for _ in array.shape)] = 1
+        else:
+            corner(array)
+    finally:
+        tempozarr.disable()
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+    for path in sorted(Path(sys.argv[1]).iterdir()):
+        actions: dict[str, Callable[[], Any]] = {
+            "open": lambda path=path: tempozarr.open(path),
+            "read": lambda path=path: corner(tempozarr.open(path)),
+            "all": lambda path=path: tempozarr.open(path)[...],
+            "verify": lambda path=path: verified(path),
+            "zarr": lambda path=path: by_zarr_python(path, write=False),
+            "append": lambda path=path: tempozarr._core.Appender(str(path), "", 0, str(path)),
+            "write": lambda path=path: by_zarr_python(path, write=True),
+        }
+        print(json.dumps({"name": path.name}), flush=True)
+        wanted = json.loads((path / "actions.json").read_text())
+        for name, action in actions.items():
+            if name in wanted:
+                print(json.dumps({"action": name, "outcome": outcome(action)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
