@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ Acts = dict[str, Callable[[], Any]]
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
     """End the tests, with a traceback, if one of them waits for ever."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(120, exit=True, file=2)
     yield
     faulthandler.cancel_dump_traceback_later()
 
@@ -298,8 +297,8 @@ def test_odd_documents_in_consolidated_metadata(tmp_path: Path) -> None:
 
 def test_names_in_folders(store: Path) -> None:
     """Only periods are no name, nor is what is no text; what begins with periods is one."""
-    for name in (b"...", b".hidden", b"\xff", b"__reserved"):
-        folder = store / os.fsdecode(name)
+    for encoded in (b"...", b".hidden", b"\xff", b"__reserved"):
+        folder = store / os.fsdecode(encoded)
         folder.mkdir()
         (folder / "zarr.json").write_text(json.dumps(GROUP))
     group = tempozarr.open_group(store)
@@ -313,6 +312,20 @@ def test_names_in_folders(store: Path) -> None:
         assert name not in group
         with pytest.raises(KeyError, match="expected the name of an array or group"):
             group[name]
+
+
+def test_names_that_a_terminal_would_obey(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("\x1b[2J", "a\rb", "\x9b1m", "\u202e", "\udcff"):
+        (store / "plain").rename(store / name)
+        (store / name / "c/0/0").write_bytes(b"")
+        for run in ("info", "verify"):
+            assert command.main([run, str(store)]) == (run == "verify")
+            told = "".join(capsys.readouterr())
+            assert name not in told
+            assert ascii(name)[1:-1] in told
+        assert command.main(["info", str(store / name / "nothing")]) == command.FAILED
+        assert name not in "".join(capsys.readouterr())
+        (store / name).rename(store / "plain")
 
 
 def test_keys_of_chunks_that_lead_out(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def told(*arguments: str) -> None:
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
     ):
-        assert command.main(arguments) in {0, 1, 2}
+        assert command.main(arguments) in {0, command.FAULTS, command.FAILED}
     (out.getvalue() + err.getvalue()).encode()
 
 

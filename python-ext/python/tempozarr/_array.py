@@ -925,7 +925,7 @@ def chunking(
     if is_v2(metadata):
         stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
         return tuple(metadata["chunks"]), None, [stage for stage in stages if stage]
-    grid = metadata.get("chunk_grid")
+    grid: Any = metadata.get("chunk_grid")
     is_regular = isinstance(grid, dict) and grid["name"] == "regular"
     chunks = tuple(grid["configuration"]["chunk_shape"]) if is_regular else ()
     chain = metadata["codecs"]
