@@ -959,8 +959,9 @@ def _fill_value(stored: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "T":
         return str(stored)
     if dtype.kind in "OSV":
-        text = stored if isinstance(stored, str) else None
-        content = base64.b64decode(text, validate=True) if text is not None else bytes([*stored])
+        is_text = isinstance(stored, str)
+        # Without text, 0 or a list; `bytes` of another number are as many as that.
+        content = base64.b64decode(stored, validate=True) if is_text else bytes([*(stored or ())])
         return content if dtype.kind == "O" else np.array(content, dtype)[()]
     if dtype.kind == "U":
         return dtype.type(stored)
