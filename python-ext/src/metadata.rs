@@ -199,12 +199,13 @@ fn translate(document: &mut Value) -> Option<String> {
     let (dtype, data_type, fill) = if is_v2 {
         let (order, code) = stored.as_str()?.split_at_checked(1)?;
         if let Some(length) = code.strip_prefix(['S', 'V']) {
-            let fill = bytes(&fill, length.parse().ok()?)?;
+            let fill = bytes(fill, length.parse().ok()?)?;
             (format!("|{code}"), format!("|V{length}"), fill)
         } else if code.starts_with("M8") || code.starts_with("m8") {
             // Dates are integers in the stored byte order.
-            let fill = fill.as_i64().unwrap_or(i64::MIN);
-            (format!("{NATIVE}{code}"), format!("{order}i8"), json!(fill))
+            let is_nat = fill.is_null() || fill == "NaT";
+            let fill = if is_nat { json!(i64::MIN) } else { fill };
+            (format!("{NATIVE}{code}"), format!("{order}i8"), fill)
         } else {
             if code.starts_with('U') && fill.is_null() {
                 document["fill_value"] = json!("");
@@ -218,7 +219,7 @@ fn translate(document: &mut Value) -> Option<String> {
             _ => return None,
         };
         let length = stored["configuration"]["length_bytes"].as_u64()?;
-        let fill = bytes(&fill, length)?;
+        let fill = bytes(fill, length)?;
         (
             format!("|{code}{length}"),
             format!("r{}", length.checked_mul(8)?),
@@ -230,20 +231,26 @@ fn translate(document: &mut Value) -> Option<String> {
     Some(dtype)
 }
 
-/// A fill value of `length` bytes: Base64, without the zeros at the end; nothing means zeros.
-fn bytes(fill: &Value, length: u64) -> Option<Value> {
+/// A fill value of `length` bytes: Base64, without the zeros at the end; nothing, or 0, means zeros.
+/// What is anything else is left to zarrs, which refuses it.
+fn bytes(fill: Value, length: u64) -> Option<Value> {
     let length = usize::try_from(length)
         .ok()
         .filter(|&length| length <= LONGEST)?;
-    let mut bytes = BASE64_STANDARD
-        .decode(fill.as_str().unwrap_or_default())
-        .ok()?;
-    if bytes.len() > length {
-        return None;
+    let encoded = if fill.is_null() || fill == 0 {
+        Some("")
+    } else {
+        fill.as_str()
+    };
+    let bytes = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
+    match bytes {
+        Some(mut bytes) if bytes.len() <= length => {
+            // Memory: no more than `LONGEST`.
+            bytes.resize(length, 0);
+            Some(bytes.into())
+        }
+        _ => Some(fill),
     }
-    // Memory: no more than `LONGEST`.
-    bytes.resize(length, 0);
-    Some(bytes.into())
 }
 
 /// No element is longer than that; what says so is no metadata that anybody wrote.

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 
 import tempozarr
 from conftest import create
 from faulty import Faulty, files, serving
 from tempozarr import __main__ as command
 from tempozarr._documents import DEEPEST
+from tempozarr.schema import schema_of
 
 ROWS = np.arange(1, 9, dtype="f4").reshape(4, 2)
 GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -31,7 +32,7 @@ Acts = dict[str, Callable[[], Any]]
 @pytest.fixture(autouse=True)
 def _no_hang() -> Iterator[None]:
     """End the tests, with a traceback, if one of them waits for ever."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(120, exit=True, file=2)
     yield
     faulthandler.cancel_dump_traceback_later()
 
@@ -262,6 +263,22 @@ def test_names_in_consolidated_metadata(name: str, zarr_format: int, tmp_path: P
         assert list(report) == ["sound"]
 
 
+@pytest.mark.parametrize("name", ["...", "\0", "..", "../a", "/a", "a/"])
+def test_names_in_other_stores(name: str, tmp_path: Path) -> None:
+    """What zarr-python does not refuse, `copy` does."""
+    inline = {"kind": "inline", "must_understand": False, "metadata": {name: GROUP}}
+    document = GROUP | {"attributes": {}, "consolidated_metadata": inline}
+    store = zarr.storage.MemoryStore()
+    zarr.create_group(store)
+    buffer = default_buffer_prototype().buffer
+    store._store_dict["zarr.json"] = buffer.from_bytes(json.dumps(document).encode())
+    with pytest.raises((tempozarr.MetadataError, ValueError, FileNotFoundError)) as caught:
+        tempozarr.copy(zarr.open_group(store, mode="r"), tmp_path / "in/target")
+    if name in {"...", "\0"}:
+        assert f"expected paths of arrays and groups in {store}, got {name!r}" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_odd_documents_in_consolidated_metadata(tmp_path: Path) -> None:
     """One that is wrong is an error of its own."""
     root = tmp_path / "store"
@@ -298,8 +315,8 @@ def test_odd_documents_in_consolidated_metadata(tmp_path: Path) -> None:
 
 def test_names_in_folders(store: Path) -> None:
     """Only periods are no name, nor is what is no text; what begins with periods is one."""
-    for name in (b"...", b".hidden", b"\xff", b"__reserved"):
-        folder = store / os.fsdecode(name)
+    for encoded in (b"...", b".hidden", b"\xff", b"__reserved"):
+        folder = store / os.fsdecode(encoded)
         folder.mkdir()
         (folder / "zarr.json").write_text(json.dumps(GROUP))
     group = tempozarr.open_group(store)
@@ -313,6 +330,20 @@ def test_names_in_folders(store: Path) -> None:
         assert name not in group
         with pytest.raises(KeyError, match="expected the name of an array or group"):
             group[name]
+
+
+def test_names_that_a_terminal_would_obey(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("\x1b[2J", "a\rb", "\x9b1m", "\u202e", "\udcff"):
+        (store / "plain").rename(store / name)
+        (store / name / "c/0/0").write_bytes(b"")
+        for run in ("info", "verify"):
+            assert command.main([run, str(store)]) == (run == "verify")
+            told = "".join(capsys.readouterr())
+            assert name not in told
+            assert ascii(name)[1:-1] in told
+        assert command.main(["info", str(store / name / "nothing")]) == command.FAILED
+        assert name not in "".join(capsys.readouterr())
+        (store / name).rename(store / "plain")
 
 
 def test_keys_of_chunks_that_lead_out(tmp_path: Path) -> None:
@@ -377,13 +408,14 @@ CIRCLES: dict[str, list[tuple[str, str]]] = {
 
 @pytest.mark.parametrize("circle", CIRCLES)
 def test_groups_in_circles(circle: str, store: Path, tmp_path: Path) -> None:
+    shutil.rmtree(store / "old")  # which a writer refuses
     zarr.create_group(tmp_path)
     for link, target in CIRCLES[circle]:
         if "/" in link and not (store / link).parent.exists():
             zarr.create_group((store / link).parent)
         (store / link).symlink_to(target)
     group = tempozarr.open_group(store)
-    sound = {"old", "plain", "sharded", "text"}
+    sound = {"plain", "sharded", "text"}
     assert sound < set(group)
     told = "to one that it is in: remove the link"
     assert told in group.tree()
@@ -391,10 +423,13 @@ def test_groups_in_circles(circle: str, store: Path, tmp_path: Path) -> None:
     assert sound <= set(report)
     assert any(told in fault.message for fault in report.faults)
     assert any(told in problem for problem in tempozarr.info(store).problems.values())
-    for act in (
-        lambda: tempozarr.copy(store, tmp_path / "copied"),
-        lambda: tempozarr.advise(store),
-    ):
+    acts: Acts = {
+        "copy": lambda: tempozarr.copy(store, tmp_path / "copied"),
+        "advise": lambda: tempozarr.advise(store),
+        "schema": lambda: schema_of(store),
+        "writer": lambda: tempozarr.Writer(store, mode="a"),
+    }
+    for act in acts.values():
         with pytest.raises(tempozarr.StoreError, match="expected a tree of folders, got a link"):
             act()
     assert not (tmp_path / "copied").exists()

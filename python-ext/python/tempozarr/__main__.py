@@ -358,8 +358,15 @@ class _Line:
 
 
 def _print(text: str) -> int:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(_shown(text) + "\n")
     return 0
+
+
+def _shown(text: str) -> str:
+    """Spell out what a terminal might obey, or not show: names and messages come from stores."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 def _print_json(document: Any) -> int:
@@ -378,7 +385,7 @@ def _finite(value: Any) -> Any:
 def _complain(text: str, status: int) -> int:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
-    sys.stderr.write(f"tempozarr: {text}\n")
+    sys.stderr.write(f"tempozarr: {_shown(text)}\n")
     return status
 
 

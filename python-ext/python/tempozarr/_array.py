@@ -925,7 +925,7 @@ def chunking(
     if is_v2(metadata):
         stages = [*(metadata.get("filters") or ()), metadata.get("compressor")]
         return tuple(metadata["chunks"]), None, [stage for stage in stages if stage]
-    grid = metadata.get("chunk_grid")
+    grid: Any = metadata.get("chunk_grid")
     is_regular = isinstance(grid, dict) and grid["name"] == "regular"
     chunks = tuple(grid["configuration"]["chunk_shape"]) if is_regular else ()
     chain = metadata["codecs"]
@@ -959,8 +959,9 @@ def _fill_value(stored: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "T":
         return str(stored)
     if dtype.kind in "OSV":
-        text = stored if isinstance(stored, str) else None
-        content = base64.b64decode(text, validate=True) if text is not None else bytes([*stored])
+        is_text = isinstance(stored, str)
+        # Without text, 0 or a list; `bytes` of another number are as many as that.
+        content = base64.b64decode(stored, validate=True) if is_text else bytes([*(stored or ())])
         return content if dtype.kind == "O" else np.array(content, dtype)[()]
     if dtype.kind == "U":
         return dtype.type(stored)

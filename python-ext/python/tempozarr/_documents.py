@@ -121,7 +121,7 @@ def _consolidated(consolidated: Any, where: object) -> Iterator[tuple[str, Docum
             f"expected consolidated metadata by path in {where}, got {reprlib.repr(documents)}"
         )
     for path, document in documents.items():
-        if wrong := next(filter(None, map(name_problem, path.split("/"))), None):
+        if wrong := path_problem(path):
             raise MetadataError(
                 f"expected consolidated metadata in {where} of what is below the group, got the "
                 f"path {reprlib.repr(path)}: {wrong}"
@@ -143,6 +143,11 @@ def name_problem(name: str) -> str | None:
     if not _is_text(name):
         return "a name is UTF-8"
     return None
+
+
+def path_problem(path: str) -> str | None:
+    """What keeps a path from being that of something in a group; None if nothing does."""
+    return next(filter(None, map(name_problem, path.split("/"))), None)
 
 
 def _is_text(name: str) -> bool:

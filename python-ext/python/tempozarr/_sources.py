@@ -17,6 +17,7 @@ from zarr.core.buffer import default_buffer_prototype
 from tempozarr import _array, _chains
 from tempozarr._array import Array, Cache, _folder, _native, located, nodes
 from tempozarr._chunks import Keys
+from tempozarr._documents import path_problem
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._folders import expect_files
 from tempozarr._objects import Folder
@@ -101,6 +102,11 @@ def _find_elsewhere(source: Any) -> Found:
     if isinstance(node, zarr.Array):
         return Found({"": node}, {}, place, consolidated=False)
     members = sorted(node.members(max_depth=None))
+    for path, _ in members:
+        if problem := path_problem(path):
+            raise MetadataError(
+                f"expected paths of arrays and groups in {node.store}, got {path!r}: {problem}"
+            )
     groups = {
         path: group for path, group in [("", node), *members] if isinstance(group, zarr.Group)
     }

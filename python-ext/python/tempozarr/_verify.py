@@ -197,7 +197,7 @@ def verify(
     Raises
     ------
     StoreError
-        If there is neither an array nor a group, or the system cannot read a folder.
+        If there is neither an array nor a group.
     TempozarrError
         If the store is not a local one.
 

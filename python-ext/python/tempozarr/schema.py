@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from operator import index
 from pathlib import Path
@@ -493,11 +494,17 @@ def schema_of(source: _array.Source | _array.Array | _array.Group) -> GroupSchem
     ------
     MetadataError
         If an array has no rows (no dimension) or a data type of variable length or with fields,
-        or if its codecs have no counterpart.
+        or if its codecs have no counterpart, or if groups are nested too deeply.
     StoreError
-        If there is nothing to open.
+        If there is nothing to open, or if links lead round in circles.
     """
     node = source if isinstance(source, _array.Array | _array.Group) else _array.open(source)
+    if isinstance(node, _array.Group):
+        deque(_array.nodes(node._folder), 0)  # noqa: SLF001 (which comes to an end, or refuses)
+    return _schema_of(node)
+
+
+def _schema_of(node: _array.Array | _array.Group) -> GroupSchema | ArraySchema:
     if isinstance(node, _array.Array):
         return _array_schema(node)
     attributes = dict(node.attrs)
@@ -505,7 +512,7 @@ def schema_of(source: _array.Source | _array.Array | _array.Group) -> GroupSchem
         return GroupSchema(
             name=node.path.rpartition("/")[2],
             arrays=tuple(_array_schema(array) for _, array in node.arrays()),
-            groups=tuple(schema_of(group) for _, group in node.groups()),  # type: ignore[misc]
+            groups=tuple(_schema_of(group) for _, group in node.groups()),  # type: ignore[misc]
             description=_take_description(attributes),
             attributes=attributes,
         )
