@@ -323,7 +323,8 @@ class _Finishing:
     @property
     def visible(self) -> bool:
         """Whether readers may see a part of the flush."""
-        return 0 < len(self.made & self._shown) < len(self._shown)
+        # What failed may have been done.
+        return bool(self._tried & self._shown) and not self._shown <= self.made
 
     def run(self) -> None:
         """Make the moves that are left, and wait for the disk."""
@@ -445,8 +446,9 @@ def beside(root: Path) -> Iterator[Path]:
             _write_new(_MADE, str(_mark(place, sync=False)), place, sync=False)
         yield folder
     finally:
-        if not ((folder / "old").exists() and not _is_store(root)):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if not _exists(folder / "old") or _is_store(root):
+                shutil.rmtree(folder, ignore_errors=True)
         if lock:
             lock.release()
 
@@ -503,7 +505,16 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_store(folder: Path) -> bool:
-    return any((folder / name).exists() for name in LOOKED_FOR)
+    return any(_exists(folder / name) for name in LOOKED_FOR)
+
+
+def _exists(path: Path) -> bool:
+    """As `Path.exists`, which says no as well if the disk does not answer."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def recover(
@@ -733,7 +744,8 @@ def into(beneath: _core.Beneath, path: str, *, create: bool = False) -> Iterator
     try:
         yield folder
     finally:
-        os.close(folder)
+        with contextlib.suppress(OSError):  # nothing was written to it
+            os.close(folder)
 
 
 @contextlib.contextmanager
