@@ -87,10 +87,13 @@ class Lock:
     def release(self) -> None:
         """Let others write; again is no error."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):  # then closing does it
+            try:
                 # Explicitly, for the sake of processes forked from this one.
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self._close()
+            except OSError:
+                pass  # closing does it
+            finally:
+                self._close()
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -122,10 +125,10 @@ class UnfinishedError(OSError):
     Whoever opens the store next makes the others.
     """
 
-    def __init__(self, cause: BaseException, *, visible: bool) -> None:
+    def __init__(self, cause: BaseException, readers: str) -> None:
         super().__init__(str(cause) or type(cause).__name__)
-        # Whether readers may see a part of it until then.
-        self.visible = visible
+        # What readers see until then.
+        self.readers = readers
 
 
 class Staging:
@@ -283,7 +286,7 @@ class Staging:
             try:
                 finishing.run()
             except BaseException as again:
-                raise UnfinishedError(again, visible=finishing.visible) from again
+                raise UnfinishedError(again, finishing.readers) from again
             if not isinstance(e, OSError):
                 raise
         finally:
@@ -321,9 +324,12 @@ class _Finishing:
         self.finished = False
 
     @property
-    def visible(self) -> bool:
-        """Whether readers may see a part of the flush."""
-        return 0 < len(self.made & self._shown) < len(self._shown)
+    def readers(self) -> str:
+        """What readers see of the flush."""
+        if self._shown <= self.made:
+            return "see them already"
+        # What failed may have been done.
+        return "may see a part of them" if self._shown & self._tried else "see the flush before"
 
     def run(self) -> None:
         """Make the moves that are left, and wait for the disk."""
@@ -363,17 +369,19 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
     """
     missing = [folder for folder in root.parents if not folder.exists()]
     root.parent.mkdir(parents=True, exist_ok=True)
+    there = root.exists() and (root.is_file() or any(root.iterdir()))
+    if there and not _is_store(root):
+        raise StoreError(
+            f"expected a store or nothing at {root}, found something else: remove it, or choose "
+            "another path"
+        )
     before: list[Lock] = []
-    if root.exists() and (root.is_file() or any(root.iterdir())):
-        if not _is_store(root):
-            raise StoreError(
-                f"expected a store or nothing at {root}, found something else: remove it, or "
-                "choose another path"
-            )
-        # Arrays and groups may have writers of their own.
-        before = [Lock(root), *(Lock(file.parent) for file in root.glob("*/**/zarr.json"))]
     lock = None
     try:
+        if there:
+            before.append(Lock(root))
+            # Arrays and groups may have writers of their own.
+            before += (Lock(file.parent) for file in root.glob("*/**/zarr.json"))
         with beside(root) as folder:
             new = folder / "store"
             new.mkdir()
@@ -384,7 +392,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
                     _write_new("zarr.json", json.dumps(document, indent=2), place, sync=False)
             if sync:
                 sync_tree(new)
-            undo = _swap(new, root, folder / "old") if before else _put(new, root)
+            undo = _swap(new, root, folder / "old") if there else _put(new, root)
             try:
                 if sync:
                     sync_paths([folder, root.parent, *(above.parent for above in missing)])
@@ -438,17 +446,18 @@ def beside(root: Path) -> Iterator[Path]:
     """
     folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}.unfinished")
     folder.mkdir()
-    lock = None
-    try:
-        lock = Lock(folder)
+    with contextlib.ExitStack() as stack:
+
+        def clean() -> None:
+            with contextlib.suppress(OSError):
+                if not _exists(folder / "old") or _is_store(root):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+        stack.callback(Lock(folder).release)
+        stack.callback(clean)
         with _at(folder) as place:
             _write_new(_MADE, str(_mark(place, sync=False)), place, sync=False)
         yield folder
-    finally:
-        if not ((folder / "old").exists() and not _is_store(root)):
-            shutil.rmtree(folder, ignore_errors=True)
-        if lock:
-            lock.release()
 
 
 def unfinished(root: Path) -> list[Path]:
@@ -503,7 +512,16 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_store(folder: Path) -> bool:
-    return any((folder / name).exists() for name in LOOKED_FOR)
+    return any(_exists(folder / name) for name in LOOKED_FOR)
+
+
+def _exists(path: Path) -> bool:
+    """As `Path.exists`, which says no as well if the disk does not answer."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def recover(
@@ -733,7 +751,8 @@ def into(beneath: _core.Beneath, path: str, *, create: bool = False) -> Iterator
     try:
         yield folder
     finally:
-        os.close(folder)
+        with contextlib.suppress(OSError):  # nothing was written to it
+            os.close(folder)
 
 
 @contextlib.contextmanager

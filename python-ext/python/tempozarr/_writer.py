@@ -404,8 +404,7 @@ class Writer:
             rows = ", ".join(f"{group or '/'} {end}" for group, end in self.rows_by_group.items())
             message += f" (of groups: {rows})"
         if isinstance(error, UnfinishedError):
-            readers = "may see a part of them" if error.visible else "see the flush before"
-            message += f". Until then, readers {readers}"
+            message += f". Until then, readers {error.readers}"
         return StoreError(f"{message}. What failed at {self._root}: {error}")
 
     def _checked(self, rows: Any) -> list[tuple[_Lane, NDArray[Any]]]:
@@ -467,12 +466,13 @@ class Writer:
 
     def _release(self) -> None:
         self._state = "closed"
-        self._executor.shutdown()
-        if self._process == os.getpid():
-            if hasattr(self, "_staging"):
-                self._staging.remove()
-            for lock in self._locks:
-                lock.release()
+        with contextlib.ExitStack() as stack:  # backwards, and past errors
+            if self._process == os.getpid():
+                for lock in self._locks:
+                    stack.callback(lock.release)
+                if hasattr(self, "_staging"):
+                    stack.callback(self._staging.remove)
+            stack.callback(self._executor.shutdown)
 
 
 class _Attributes(UserDict[str, Any]):
