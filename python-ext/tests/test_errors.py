@@ -47,7 +47,7 @@ ERRORS: list[tuple[str, type[Exception], Way]] = [
      tempozarr.StoreError, lambda s, t: tempozarr.open_array(s)),
     ("expected a group at {s}/one, found an array: use tempozarr.open_array, or tempozarr.open for either",
      tempozarr.StoreError, lambda s, t: tempozarr.open_group(s / "one")),
-    ("expected a path, or a URL of file://, s3://, gs://, az:// or http(s)://, got 'ftp://host/a': read it with zarr.open, after tempozarr.enable()",
+    ("expected a path, or a URL of file://, s3://, gs://, az:// or http(s)://, got a URL of ftp://: read it with zarr.open, after tempozarr.enable()",
      tempozarr.TempozarrError, lambda s, t: tempozarr.open("ftp://host/a")),
     ("storage_options: expected a URL such as 's3://bucket/a.zarr' with them, got '{t}'",
      ValueError, lambda s, t: tempozarr.open(str(t), storage_options={"region": "x"})),
