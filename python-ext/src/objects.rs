@@ -23,6 +23,7 @@ use object_store::{
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use reqwest::header::HeaderValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -560,6 +561,11 @@ fn connect(
                          object_store's, or max_retries, retry_timeout, concurrency"
                     ))
                 })?;
+                if key.eq_ignore_ascii_case("user_agent") && HeaderValue::from_str(value).is_err() {
+                    return Err(failed(
+                        "storage option user_agent: expected what a header can hold",
+                    ));
+                }
                 builder = builder.with_config(parsed, value);
             }
             let built = builder.with_http_connector(Connector).build();
