@@ -6,7 +6,8 @@
 //! - `source`: one chunk, read; `chunk`: its codecs, and one written; `shard`: one that is cut further;
 //!   `store`: its file; `beneath`: where it is written; `fetched`: its bytes in memory; `document`: the text of
 //!   metadata; `metadata`: from there to zarrs;
-//! - `objects`: object stores, their requests and retries; `fetch`: chunks that are read from them;
+//! - `objects`: object stores, their requests and retries; `transport`: HTTP below them; `fetch`: chunks that are
+//!   read from them;
 //! - `cache`: what is kept of chunks; `stats`: what was counted; `cast`: other types on the way out;
 //!   `dtype`: numpy's names;
 //! - `limits`: what metadata may ask for; `kernels`: filters on whole arrays, and aliases of codec names;
@@ -45,6 +46,7 @@ mod shard;
 mod source;
 mod stats;
 mod store;
+mod transport;
 mod verify;
 
 const _: () = assert!(usize::BITS == 64, "tempozarr runs on 64-bit machines");

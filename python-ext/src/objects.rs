@@ -2,16 +2,16 @@
 //! and range.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -19,10 +19,11 @@ use object_store::http::HttpBuilder;
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, Error as ObjectError, GetOptions, GetRange, ObjectMeta, ObjectStore,
-    ObjectStoreExt, ObjectStoreScheme, RetryConfig,
+    ObjectStoreScheme, RetryConfig,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use reqwest::header::HeaderValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,6 +32,10 @@ use url::Url;
 
 use crate::errors::{Error, Result};
 use crate::store::Stamp;
+use crate::transport::{BUDGET, Connector, DOCUMENT, IsObject, NOT_PARTIAL, describe};
+
+const UNSENDABLE: &str = "a credential cannot be sent: it has characters that headers do not allow, \
+                          such as a line break at its end";
 
 /// How often a read that waits looks for an interrupt.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -119,17 +124,28 @@ impl Objects {
 
     /// The contents of objects, None for one that does not exist.
     ///
-    /// `StoreError` if one cannot be fetched, or has more than 64 MiB: these are documents.
+    /// `StoreError` if one cannot be fetched, or has more than 64 MiB, or all of them have more than
+    /// 512 MiB: these are documents.
     fn get<'py>(
         &self,
         py: Python<'py>,
         keys: Vec<String>,
     ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
-        const LIMIT: u64 = 64 << 20;
+        const ALL: u64 = 512 << 20;
         let client = self.client(py)?;
+        let fetched = AtomicU64::new(0);
+        let get = async |key: &String| {
+            let found = client.get(key, None, DOCUMENT).await?;
+            let bytes = found.as_ref().map_or(0, |object| object.bytes.len() as u64);
+            if fetched.fetch_add(bytes, Ordering::Relaxed) + bytes > ALL {
+                return Err(
+                    client.failed(key, "this and what is read with it has more than 512 MiB")
+                );
+            }
+            Ok(found)
+        };
         let found = wait(py, async {
-            let gets = keys.iter().map(|key| client.get(key, None, LIMIT));
-            futures::future::try_join_all(gets).await
+            futures::future::try_join_all(keys.iter().map(get)).await
         })??;
         let bytes = |object: Option<Object>| Some(PyBytes::new(py, &object?.bytes));
         Ok(found.into_iter().map(bytes).collect())
@@ -174,7 +190,7 @@ pub struct Client {
     retry: RetryConfig,
     concurrency: usize,
     slots: Semaphore,
-    secrets: Vec<String>,
+    is_azure: bool,
     /// Whether the server was seen to ignore ranges.
     ignores_ranges: AtomicBool,
 }
@@ -242,11 +258,9 @@ impl Client {
             max_retries,
             retry_timeout,
         };
-        let secrets = secrets(&options);
-        let (store, prefix) = connect(url, &options, &retry).map_err(|error| match error {
-            Error::Value(text) => Error::Value(redacted(text, &secrets)),
-            error => error,
-        })?;
+        let connected = catch_unwind(AssertUnwindSafe(|| connect(url, &options, &retry)));
+        let (store, prefix, is_azure) =
+            connected.unwrap_or_else(|_| Err(Error::Value(format!("{url}: {UNSENDABLE}"))))?;
         Ok(Self {
             store,
             url: url.as_str().trim_end_matches('/').into(),
@@ -254,7 +268,7 @@ impl Client {
             retry,
             concurrency,
             slots: Semaphore::new(concurrency),
-            secrets,
+            is_azure,
             ignores_ranges: AtomicBool::new(false),
         })
     }
@@ -292,19 +306,27 @@ impl Client {
         // Never closed.
         let _slot = self.slots.acquire().await;
         let attempts = self.attempts(&path, range, limit);
-        let within = self.retry.retry_timeout;
-        let result = timeout(within, attempts).await.unwrap_or_else(|_| {
-            let within = humantime::format_duration(within);
-            Err(Failure::Final(format!(
-                "there was no complete answer within {within} (storage option retry_timeout)"
-            )))
-        });
-        match result {
+        let result = self.within(attempts).await;
+        match result.unwrap_or_else(|error| Err(Failure::Final(error))) {
             Ok(object) => Ok(Some(object)),
             Err(Failure::Absent) => Ok(None),
             Err(Failure::Unsupported(error) | Failure::Final(error) | Failure::Broken(error)) => {
-                Err(self.failed(key, error))
+                Err(self.failed(key, &error))
             }
+        }
+    }
+
+    /// Wait no longer than the options say, and for no panic: `object_store` has some about values that
+    /// headers cannot have.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        let within = self.retry.retry_timeout;
+        let work = AssertUnwindSafe(work).catch_unwind();
+        match timeout(within, work).await {
+            Ok(result) => result.map_err(|_| UNSENDABLE.into()),
+            Err(_) => Err(format!(
+                "there was no complete answer within {} (storage option retry_timeout)",
+                humantime::format_duration(within)
+            )),
         }
     }
 
@@ -322,15 +344,24 @@ impl Client {
                 range = None;
             }
             match self.attempt(path, range.clone(), limit).await {
-                // Azure has no ranges that count from the end.
-                Err(Failure::Unsupported(_)) if let Some(GetRange::Suffix(length)) = range => {
-                    let size = self
-                        .store
-                        .head(path)
+                // Azure has no ranges that count from the end. (No HEAD here: some servers answer one
+                // with a body, which would be taken for the beginning of the next answer.)
+                Err(Failure::Unsupported(_))
+                    if let Some(GetRange::Suffix(length)) = range
+                        && self.is_azure =>
+                {
+                    match self
+                        .attempt(path, Some(GetRange::Bounded(0..1)), limit)
                         .await
-                        .map_err(|error| failure(&error))?
-                        .size;
-                    range = Some(GetRange::Bounded(size.saturating_sub(length)..size));
+                    {
+                        Ok(Object { size, .. }) => {
+                            range = Some(GetRange::Bounded(size.saturating_sub(length)..size));
+                        }
+                        Err(Failure::Unsupported(_)) => {
+                            self.ignores_ranges.store(true, Ordering::Relaxed);
+                        }
+                        Err(failure) => return Err(failure),
+                    }
                 }
                 Err(Failure::Unsupported(_)) if range.is_some() => {
                     self.ignores_ranges.store(true, Ordering::Relaxed);
@@ -352,10 +383,12 @@ impl Client {
         range: Option<GetRange>,
         limit: u64,
     ) -> Result<Object, Failure> {
-        let options = GetOptions {
+        const AT_FIRST: u64 = 64 << 20;
+        let mut options = GetOptions {
             range,
             ..GetOptions::default()
         };
+        options.extensions.insert(IsObject);
         let response = self
             .store
             .get_opts(path, options)
@@ -369,20 +402,24 @@ impl Client {
                 "expected no more than {limit} bytes, the server announces {expected}"
             )));
         }
+        let cannot = |_| Failure::Final(format!("cannot allocate {expected} bytes for it"));
         let mut bytes = Vec::new();
-        (bytes.try_reserve_exact(expected as usize))
-            .map_err(|_| Failure::Final(format!("cannot allocate {expected} bytes for it")))?;
+        // Servers may announce more than they send.
+        (bytes.try_reserve_exact(expected.min(AT_FIRST) as usize)).map_err(cannot)?;
         let mut body = response.into_stream();
         while let Some(part) = body.next().await {
-            let part = part.map_err(|error| Failure::Broken(error.to_string()))?;
-            bytes.extend_from_slice(&part);
-            if bytes.len() as u64 > expected {
-                break;
+            let part = part.map_err(|error| Failure::Broken(describe(&error, "it broke off")))?;
+            if (bytes.len() + part.len()) as u64 > expected {
+                return Err(Failure::Broken(format!(
+                    "the response went on: expected {expected} bytes"
+                )));
             }
+            bytes.try_reserve(part.len()).map_err(cannot)?;
+            bytes.extend_from_slice(&part);
         }
         if bytes.len() as u64 != expected {
             return Err(Failure::Broken(format!(
-                "the response broke off, or went on: expected {expected} bytes, got {}",
+                "the response broke off: expected {expected} bytes, got {}",
                 bytes.len()
             )));
         }
@@ -397,17 +434,16 @@ impl Client {
     async fn folders(&self, folder: &str) -> Result<Vec<String>> {
         let path = self.path(folder)?;
         let list = self.store.list_with_delimiter(Some(&path));
-        let within = self.retry.retry_timeout;
-        let listed = match timeout(within, list).await {
-            Ok(listed) => listed.map_err(|error| error.to_string()),
-            Err(_) => Err("there was no answer in time".into()),
-        };
+        let list = BUDGET.scope(AtomicU64::new(DOCUMENT), list);
+        let listed = self.within(list).await.and_then(|listed| {
+            listed.map_err(|error| describe(&error, "the answer is no listing"))
+        });
         let listed = listed.map_err(|error| {
             let error = format!(
                 "cannot list what is there; consolidate the metadata, or open arrays by their own \
                  URLs: {error}"
             );
-            self.failed(folder, error)
+            self.failed(folder, &error)
         })?;
         let names = listed.common_prefixes.iter();
         let names = names.filter_map(|prefix| prefix.filename().map(String::from));
@@ -416,11 +452,12 @@ impl Client {
 
     fn path(&self, key: &str) -> Result<Path> {
         let path = format!("{}/{key}", self.prefix);
-        Path::parse(path.trim_matches('/')).map_err(|error| self.failed(key, error))
+        let error = "a path in an object store has no empty parts, no '.' and no '..'";
+        Path::parse(path.trim_matches('/')).map_err(|_| self.failed(key, error))
     }
 
-    fn failed(&self, key: &str, error: impl Display) -> Error {
-        let error = redacted(error.to_string(), &self.secrets);
+    /// The text is of our own, or [`describe`]d: it holds no secrets.
+    fn failed(&self, key: &str, error: &str) -> Error {
         Error::Store(format!("{}: {error}", self.name(key)))
     }
 }
@@ -460,7 +497,10 @@ fn stamp(meta: &ObjectMeta) -> Stamp {
 }
 
 fn failure(error: &ObjectError) -> Failure {
-    let text = error.to_string();
+    let text = describe(
+        error,
+        "the server's answer, or a credential, cannot be used",
+    );
     // The codes with which S3 and Google, and Azure, say that there is nothing to look in.
     let no_bucket = ["NoSuchBucket", "ContainerNotFound"];
     match error {
@@ -468,6 +508,7 @@ fn failure(error: &ObjectError) -> Failure {
             Failure::Absent
         }
         ObjectError::NotSupported { .. } => Failure::Unsupported(text),
+        _ if text.starts_with(NOT_PARTIAL) => Failure::Unsupported(text),
         ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. } => {
             Failure::Final(format!(
                 "access is denied; pass credentials as storage_options, or skip_signature=\"true\" \
@@ -483,8 +524,9 @@ fn failure(error: &ObjectError) -> Failure {
 fn parse(text: &str) -> Result<Url> {
     let url = Url::parse(text)
         .map_err(|error| Error::Value(format!("expected the URL of an object store: {error}")))?;
-    let is_http = matches!(url.scheme(), "http" | "https");
-    if url.password().is_some() || (is_http && !url.username().is_empty()) {
+    // `abfs://container@account.dfs.core.windows.net`
+    let names_container = matches!(url.scheme(), "az" | "abfs" | "abfss");
+    if url.password().is_some() || (!names_container && !url.username().is_empty()) {
         return Err(Error::Value(
             "expected a URL without a user or a password; pass credentials as storage_options"
                 .into(),
@@ -500,14 +542,15 @@ fn parse(text: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// The store of a URL, and the path within it.
+/// The store of a URL, the path within it, and whether it is Azure's.
 fn connect(
     url: &Url,
     options: &BTreeMap<String, String>,
     retry: &RetryConfig,
-) -> Result<(Arc<dyn ObjectStore>, Path)> {
-    let failed = |error: &dyn Display| Error::Value(format!("{url}: {error}"));
-    let (scheme, path) = ObjectStoreScheme::parse(url).map_err(|error| failed(&error))?;
+) -> Result<(Arc<dyn ObjectStore>, Path, bool)> {
+    let failed = |error: &str| Error::Value(format!("{url}: {error}"));
+    let expected = "expected s3://, gs://, az://, http:// or https://, and a path";
+    let (scheme, path) = ObjectStoreScheme::parse(url).map_err(|_| failed(expected))?;
     macro_rules! build {
         ($builder:expr) => {{
             let mut builder = $builder.with_retry(retry.clone());
@@ -518,11 +561,19 @@ fn connect(
                          object_store's, or max_retries, retry_timeout, concurrency"
                     ))
                 })?;
+                if key.eq_ignore_ascii_case("user_agent") && HeaderValue::from_str(value).is_err() {
+                    return Err(failed(
+                        "storage option user_agent: expected what a header can hold",
+                    ));
+                }
                 builder = builder.with_config(parsed, value);
             }
-            Arc::new(builder.build().map_err(|error| failed(&error))?) as Arc<dyn ObjectStore>
+            let built = builder.with_http_connector(Connector).build();
+            Arc::new(built.map_err(|error| failed(&unusable(&error, options)))?)
+                as Arc<dyn ObjectStore>
         }};
     }
+    let is_azure = scheme == ObjectStoreScheme::MicrosoftAzure;
     let store = match scheme {
         ObjectStoreScheme::AmazonS3 => build!(AmazonS3Builder::from_env().with_url(url.as_str())),
         ObjectStoreScheme::GoogleCloudStorage => {
@@ -537,49 +588,22 @@ fn connect(
             let builder = HttpBuilder::new().with_url(server);
             build!(builder.with_config(AllowHttp, (url.scheme() == "http").to_string()))
         }
-        _ => return Err(failed(&"expected s3://, gs://, az://, http:// or https://")),
+        _ => return Err(failed(expected)),
     };
-    Ok((store, path))
+    Ok((store, path, is_azure))
 }
 
-/// Values that no error may show; shorter ones are no secrets.
-fn secrets(options: &BTreeMap<String, String>) -> Vec<String> {
-    let is_secret = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        let words = [
-            "key",
-            "secret",
-            "token",
-            "password",
-            "sas",
-            "credential",
-            "proxy",
-        ];
-        words.iter().any(|word| name.contains(word))
-    };
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
-        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-        let clouds = ["AWS_", "GOOGLE_", "AZURE_"];
-        let is_cloud = clouds.iter().any(|cloud| name.starts_with(cloud));
-        is_cloud.then_some((name, value))
+/// Why no store can be made with these options.
+fn unusable(error: &ObjectError, options: &BTreeMap<String, String>) -> String {
+    let text = error.to_string();
+    let unparsed = options.iter().filter(|(_, value)| {
+        text.contains(&format!("Config error: failed to parse \"{value}\" as "))
     });
-    (options.clone().into_iter())
-        .chain(environment)
-        .filter(|(name, value)| is_secret(name) && value.len() >= 8)
-        .map(|(_, value)| value)
-        .collect()
-}
-
-/// A message without secrets, in one line of a length that can be read.
-fn redacted(mut text: String, secrets: &[String]) -> String {
-    const LONGEST: usize = 600;
-    for secret in secrets {
-        text = text.replace(secret, "...");
+    let names: Vec<_> = unparsed.map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() {
+        let otherwise = "a storage option, or a variable of the environment, cannot be used";
+        return describe(error, otherwise);
     }
-    text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push_str(" ...");
-    }
-    text
+    let names = names.join(" or ");
+    format!("storage option {names}: it has a value that cannot be parsed")
 }

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -99,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # the client did not wait
 
-    do_HEAD = do_PUT = do_PROPFIND = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_PROPFIND = do_GET  # noqa: N815
 
     def _send(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response_only(status)
@@ -197,3 +198,45 @@ def seconds(job: Callable[[], Any]) -> float:
     start = time.monotonic()
     job()
     return time.monotonic() - start
+
+
+@contextlib.contextmanager
+def speaking(
+    talk: Callable[[socket.socket, bytes], bool], encryption: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Serve bytes as they are: `talk` answers a request, and says whether the connection stays.
+
+    Yields the URL. What `talk` sends to clients that have gone away is an OSError, and no fault.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if encryption is not None:
+                connection = encryption.wrap_socket(connection, server_side=True)
+                stack.enter_context(connection)
+            pending = b""
+            while True:
+                while b"\r\n\r\n" not in pending:
+                    if not (part := connection.recv(1 << 16)):
+                        return
+                    pending += part
+                request, _, pending = pending.partition(b"\r\n\r\n")
+                if not talk(connection, request):
+                    return
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        scheme = "http" if encryption is None else "https"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()

@@ -451,6 +451,13 @@ def test_a_bucket_that_does_not_exist(s3: Faulty) -> None:
             'there is no storage option "foo" for AmazonS3; expected one',
         ),
         ("s3://bucket/a", {"timeout": "soon"}, 'failed to parse "soon" as Duration'),
+        ("s3://bucket/a", {"user_agent": "a\nb"}, "user_agent: expected what a header can hold"),
+        (
+            "s3://bucket/a",
+            {"skip_signature": "maybe"},
+            "option skip_signature: it has a value that",
+        ),
+        ("s3://bucket/a", {"pool_max_idle_per_host": "x"}, 'failed to parse "x" as integer'),
         ("s3://bucket/a", {"max_retries": "few"}, 'max_retries: expected a number, got "few"'),
         ("s3://bucket/a", {"retry_timeout": "x"}, "retry_timeout: expected a duration such as"),
         ("s3://bucket/a?b=1", {}, "expected a URL without '?' and '#'"),

@@ -32,7 +32,7 @@ from tempozarr._documents import (
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._folders import Places, is_folder, listed
 from tempozarr._indexing import Plan, plan, plan_orthogonal, plan_points, split_points
-from tempozarr._objects import SCHEMES, Folder, Prefix
+from tempozarr._objects import SCHEMES, Folder, Prefix, scheme_of, shown
 from tempozarr._text import drawn
 
 if TYPE_CHECKING:
@@ -678,7 +678,7 @@ def located(source: Any, options: Mapping[str, Any] | None = None) -> tuple[Root
     if options:
         raise ValueError(
             "storage_options: expected a URL such as 's3://bucket/a.zarr' with them, got "
-            f"{source!r}"
+            f"{shown(source)}"
         )
     if isinstance(source, Array | Group):
         return source._root, source._path  # noqa: SLF001
@@ -698,9 +698,14 @@ def located(source: Any, options: Mapping[str, Any] | None = None) -> tuple[Root
         if url.scheme != "file" or url.netloc not in {"", "localhost"}:
             raise TempozarrError(
                 f"expected a path, or a URL of file://, s3://, gs://, az:// or http(s)://, got "
-                f"{source!r}: read it with zarr.open, after tempozarr.enable()"
+                f"{shown(source)}: read it with zarr.open, after tempozarr.enable()"
             )
         source = url2pathname(unquote(url.path))
+    if scheme_of(source) and not Path(source).exists():
+        raise ValueError(
+            f"expected a path, or a URL as text, as in 's3://bucket/a', got {shown(source)} that "
+            "has become a path"
+        )
     try:
         return str(Path(source).absolute()), ""
     except TypeError:

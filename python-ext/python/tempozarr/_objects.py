@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 from tempozarr import _core
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from tempozarr._documents import Document, Members, Node
 
 SCHEMES = frozenset({"s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https"})
+# Also with one slash, as in a path that was made of a URL, and as fsspec chains them; not a drive.
+_URL = re.compile(r"\s*([a-z][a-z0-9+.:-]+):/", re.IGNORECASE)
+
+
+def scheme_of(source: Any) -> str | None:
+    """The scheme of what is written like a URL."""
+    match = _URL.match(str(source)) if isinstance(source, str | os.PathLike) else None
+    return match and match[1].lower()
+
+
+def shown(source: Any) -> str:
+    """What errors show of a source: of a URL no more than its scheme, as it may hold a password."""
+    scheme = scheme_of(source)
+    return repr(source) if scheme is None else f"a URL of {scheme}://"
 
 
 class Prefix:

@@ -20,7 +20,7 @@ from tempozarr._chunks import Keys
 from tempozarr._documents import path_problem
 from tempozarr._errors import MetadataError, StoreError, TempozarrError
 from tempozarr._folders import expect_files
-from tempozarr._objects import Folder
+from tempozarr._objects import Folder, scheme_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,7 +97,17 @@ def _zarr_array(folder: Path, document: Mapping[str, Any]) -> zarr.Array[Any]:
 
 def _find_elsewhere(source: Any) -> Found:
     """Find arrays and groups of a store that zarr-python reads."""
-    node = source if isinstance(source, zarr.Array | zarr.Group) else zarr.open(source, mode="r")
+    try:
+        is_node = isinstance(source, zarr.Array | zarr.Group)
+        node = source if is_node else zarr.open(source, mode="r")
+    except Exception as e:
+        if scheme_of(source) is None:
+            raise
+        # What others say of a URL may hold a password.
+        raise StoreError(
+            f"zarr-python cannot open {shown(source)} ({type(e).__name__}): give copy what "
+            "zarr.open returns"
+        ) from None
     place = _place(node.store)
     if isinstance(node, zarr.Array):
         return Found({"": node}, {}, place, consolidated=False)
