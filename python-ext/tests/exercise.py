@@ -224,6 +224,9 @@ class Exercise:
     def _other_ways(self, array: tempozarr.Array, found: dict[str, Any]) -> None:
         """Read what was read in other ways; they have to agree."""
         rng, allowing = self._rng, self._allowing
+        if "all" in found:
+            for name, (selection, values) in found.items():
+                self._same(f"part {name!r}", values, found["all"][1][selection])
         if "first" in found and array.shape:
             selection, wanted = found["first"]
             out = np.empty(wanted.shape, wanted.dtype)
@@ -243,7 +246,8 @@ class Exercise:
         row = math.prod(array.shape[1:])
         if length and row * array.dtype.itemsize <= MOST and rng.random() < 0.5:
             count = min(length, 3)
-            starts = np.array([0, length - count, rng.randrange(length - count + 1)])
+            starts = [0, length - count, rng.randrange(length - count + 1)]
+            starts = np.array(starts, "i8" if length < 1 << 63 else "u8")
             windows = allowing("windows", lambda: array.windows(starts, count))
             if windows is not None and "rows" in found:
                 rows = found["rows"][1]
@@ -283,9 +287,12 @@ class Exercise:
                     self._allowing("enable", lambda a=theirs: a[...])
 
     def _compare_with(self, path: str, who: str, theirs: Any, found: dict[str, Any]) -> None:
-        for name, (selection, ours) in found.items():
-            if name == "scattered":
+        # zarr-python takes long: where it reads everything, parts are compared with that, above.
+        names = ["all"] if "all" in found and who != "enable" else ["all", "some", "last"]
+        for name in names:
+            if name not in found:
                 continue
+            selection, ours = found[name]
             try:
                 values = theirs[selection]
             except BaseException as e:  # noqa: BLE001
@@ -296,7 +303,7 @@ class Exercise:
             if same(values, ours):
                 continue
             document = self._document(path)
-            known = explained(document, values, ours, self.case)
+            known = explained(document, values, ours)
             if known is None:
                 codecs = " > ".join(codec_names(document)) or "no codecs"
                 self._find(
@@ -437,7 +444,7 @@ def same(a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     if a.dtype.kind in "TO" or b.dtype.kind in "TO":
-        return a.dtype.kind == b.dtype.kind and a.tolist() == b.tolist()
+        return bool(a.tolist() == b.tolist())
     if a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
         return False
     native = a.dtype.newbyteorder("=")
@@ -459,8 +466,20 @@ def codec_names(document: dict[str, Any]) -> list[str]:
     return names
 
 
-def explained(document: dict[str, Any], theirs: Any, ours: Any, case: Case) -> str | None:
+CASTS = frozenset({"astype", "cast_value", "fixedscaleoffset", "quantize", "scale_offset"})
+
+
+def explained(document: dict[str, Any], theirs: Any, ours: Any) -> str | None:
     """Why zarr-python reads other values than we, where that is as it should be."""
+    names = {name.removeprefix("numcodecs.") for name in codec_names(document)}
+    if theirs.shape != ours.shape or theirs.dtype.kind in "TO" or ours.dtype.kind in "TO":
+        return None
+    if ours.dtype.kind in "iu" and names & CASTS:
+        # A float beyond the range of the integers: what numpy makes of it is the processor's.
+        differing = theirs[theirs != ours]
+        info = np.iinfo(ours.dtype)
+        if np.isin(ours[theirs != ours], [info.min, info.max, 0]).all() and differing.size:
+            return "floats that no integer has"
     return None
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 # Before numpy: its threads would take address space, and a fork leaves them behind.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+os.environ["RUST_BACKTRACE"] = "0"
 
 import zarr
 
@@ -49,7 +50,7 @@ SECONDS = 40.0
 """Of a case by the clock."""
 IDLE_SECONDS = 4.0
 """By the clock, without any use of a CPU: then it waits for something."""
-_STATE = struct.Struct("<qdd32s")
+_STATE = struct.Struct("<qqdd32s")
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Summary:
     findings: list[Finding] = field(default_factory=list)
     oracle_deaths: int = 0
     peak: int = 0
+    cpu: float = 0.0
     seconds: float = 0.0
 
     def groups(self) -> list[tuple[str, list[Finding]]]:
@@ -85,7 +87,7 @@ class Summary:
     def _last(self) -> str:
         rate = self.cases / max(self.seconds, 1e-9)
         return (
-            f"{self.cases:,} cases in {self.seconds:.1f} s ({rate:.0f} a second), "
+            f"{self.cases:,} cases in {self.seconds:.1f} s ({rate:.0f} a second; {self.cpu:.1f} s of CPU), "
             f"{len(self.findings)} findings of {len(self.groups())} kinds, "
             f"zarr-python died {self.oracle_deaths} times, peak of a child {self.peak >> 20} MiB"
         )
@@ -96,15 +98,17 @@ class State:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _STATE.size)
+        self.printed = 0
         self.set(-1, "start")
 
     def set(self, number: int, what: str) -> None:
         """Set it, in the child."""
-        _STATE.pack_into(self._memory, 0, number, time.monotonic(), time.process_time(), what.encode()[:32])
+        used = time.monotonic(), time.process_time()
+        _STATE.pack_into(self._memory, 0, number, self.printed, *used, what.encode()[:32])
 
     def get(self) -> tuple[int, float, float, str]:
         """Number of the case, clock and CPU time when this began, and what it does."""
-        number, clock, cpu, what = _STATE.unpack_from(self._memory, 0)
+        number, self.printed, clock, cpu, what = _STATE.unpack_from(self._memory, 0)
         return number, clock, cpu, what.rstrip(b"\0").decode()
 
 
@@ -192,9 +196,9 @@ class Fuzzer:
         box = Box(child.place)
         with child.results.open("a") as results:
             for number in child.numbers:
+                before = child.state.printed = os.fstat(2).st_size
                 child.state.set(number, "draw")
                 case = draw(self._seed, number, self._seeds, self._pools)
-                before = os.fstat(2).st_size
                 exercise = Exercise(
                     case, box, lambda what, n=number: child.state.set(n, what), oracle=child.oracle
                 )
@@ -204,7 +208,6 @@ class Fuzzer:
                 for finding in findings:
                     results.write(json.dumps(asdict(finding)) + "\n")
                 results.flush()
-        child.state.set(-2, f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}")
         box.clear()
 
     def _ended(self, child: Child) -> int | None:
@@ -212,6 +215,7 @@ class Fuzzer:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
             self._summary.peak = max(self._summary.peak, usage.ru_maxrss * 1024)
+            self._summary.cpu += usage.ru_utime + usage.ru_stime
             return status
         _, clock, cpu, what = child.state.get()
         now, total = time.monotonic(), _cpu_seconds(child.pid)
@@ -233,7 +237,9 @@ class Fuzzer:
         number, _, _, what = child.state.get()
         with contextlib.suppress(FileNotFoundError), child.results.open() as results:
             summary.findings += [Finding(**json.loads(line)) for line in results]
-        errors = child.errors.read_text(errors="replace") if child.errors.exists() else ""
+        errors = ""
+        if child.errors.exists():
+            errors = child.errors.read_bytes()[child.state.printed :].decode(errors="replace")
         if self._keep is None:
             shutil.rmtree(child.place, ignore_errors=True)
         child.results.unlink(missing_ok=True)
