@@ -78,6 +78,11 @@ class Case:
         """Whether it has links, through which readers may leave the store."""
         return any(isinstance(entry, Link) for entry in self.tree.values())
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a journal."""
+        return any(path.endswith(".tempozarr/journal.json") for path in self.tree)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.seed}): {'; '.join(self.changes)}"
 
@@ -462,7 +467,9 @@ def change_keys(rng: random.Random, tree: Tree, _pools: Pools) -> str | None:
         document["chunk_key_encoding"] = {"name": name, "configuration": configuration}
     tree[path] = as_bytes(document)
     if rng.random() < 0.5:  # a folder that the system can go up from
-        tree.setdefault(f"{path.rpartition('/')[0]}/c/0/x".lstrip("/"), b"")
+        chunk = f"{path.rpartition('/')[0]}/c/0".lstrip("/")
+        tree.pop(chunk, None)
+        tree[f"{chunk}/x"] = b""
     return f"{path}: chunks named by {_short(document.get('chunk_key_encoding', separator))}"
 
 

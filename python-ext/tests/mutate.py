@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import faulthandler
+import io
 import json
 import mmap
 import os
@@ -30,10 +32,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-# Before numpy: its threads would take address space, and a fork leaves them behind.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+# Before numpy is imported: its threads would take address space, and a fork leaves them behind.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["RUST_BACKTRACE"] = "0"
+# Each thread's own heap would take 64 MiB of address space (M_ARENA_MAX).
+ctypes.CDLL(None).mallopt(-8, 1)
 
 import zarr
 
@@ -213,23 +216,23 @@ class Fuzzer:
     def _ended(self, child: Child) -> int | None:
         """How a child ended; None while it runs."""
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-        if pid:
-            self._summary.peak = max(self._summary.peak, usage.ru_maxrss * 1024)
-            self._summary.cpu += usage.ru_utime + usage.ru_stime
-            return status
         _, clock, cpu, what = child.state.get()
         now, total = time.monotonic(), _cpu_seconds(child.pid)
         if total != child.used or child.since < clock:
             child.used, child.since = total, now
         used = total - cpu
-        if used > CPU_SECONDS or now - clock > SECONDS or now - child.since > IDLE_SECONDS:
+        hangs = used > CPU_SECONDS or now - clock > SECONDS or now - child.since > IDLE_SECONDS
+        if not pid and hangs:
             child.hung = f"{what}: {used:.1f} s of CPU, {now - clock:.1f} s"
-            os.kill(child.pid, signal.SIGUSR1)
+            os.kill(child.pid, signal.SIGUSR1)  # prints where it is
             time.sleep(0.2)
             os.kill(child.pid, signal.SIGKILL)
-            _, status, _ = os.wait4(child.pid, 0)
-            return status
-        return None
+            pid, status, usage = os.wait4(child.pid, 0)
+        if not pid:
+            return None
+        self._summary.peak = max(self._summary.peak, usage.ru_maxrss * 1024)
+        self._summary.cpu += usage.ru_utime + usage.ru_stime
+        return status
 
     def _collect(self, child: Child, status: int) -> list[tuple[Sequence[int], bool]]:
         """Take what a child found; give what is still to run."""
@@ -422,6 +425,8 @@ def main() -> int:
     parser.add_argument("--case", help="run one case again: SEED:NUMBER")
     parser.add_argument("--keep", type=Path, help="with --case: where to put its store")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of any bytes
     numbers: Sequence[int] = range(options.first, options.first + options.cases)
     seed = options.seed
     if options.case:
