@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import ctypes
 import faulthandler
+import importlib
 import io
 import json
 import mmap
@@ -30,6 +31,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 # Before numpy is imported: its threads would take address space, and a fork leaves them behind.
@@ -38,11 +40,9 @@ os.environ["RUST_BACKTRACE"] = "0"
 # Each thread's own heap would take 64 MiB of address space (M_ARENA_MAX).
 ctypes.CDLL(None).mallopt(-8, 1)
 
-import zarr
-
-import tempozarr
-from exercise import Box, Exercise, Finding, digest
-from hostile import Pools, Tree, as_bytes, build, draw, goldens, groups
+import tempozarr  # noqa: E402
+from exercise import Box, Exercise, Finding, digest  # noqa: E402
+from hostile import Pools, Tree, build, draw, goldens, groups  # noqa: E402
 
 HEADROOM = 1 << 30
 """Bytes of address space that a child may take beyond what this process has."""
@@ -150,7 +150,9 @@ class Fuzzer:
         self._summary = Summary()
         warm_up(self._seeds, scratch)
 
-    def run(self, numbers: Sequence[int], jobs: int = 1, stop: Callable[[], bool] = lambda: False) -> Summary:
+    def run(
+        self, numbers: Sequence[int], jobs: int = 1, stop: Callable[[], bool] = lambda: False
+    ) -> Summary:
         """Run cases by number."""
         began = time.monotonic()
         todo = [(numbers[at : at + BATCH], True) for at in range(0, len(numbers), BATCH)][::-1]
@@ -168,7 +170,7 @@ class Fuzzer:
         self._summary.seconds = time.monotonic() - began
         return self._summary
 
-    def _start(self, numbers: Sequence[int], oracle: bool) -> Child:  # noqa: FBT001
+    def _start(self, numbers: Sequence[int], oracle: bool) -> Child:
         self._made += 1
         child = Child(numbers, oracle, self._scratch / f"child{self._made}", State())
         sys.stdout.flush()
@@ -192,7 +194,9 @@ class Fuzzer:
         faulthandler.enable(2)
         faulthandler.register(signal.SIGUSR1, 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + HEADROOM
+        limit = (
+            int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + HEADROOM
+        )
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         cpu = int(CPU_SECONDS * (len(child.numbers) + 1))
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
@@ -202,9 +206,8 @@ class Fuzzer:
                 before = child.state.printed = os.fstat(2).st_size
                 child.state.set(number, "draw")
                 case = draw(self._seed, number, self._seeds, self._pools)
-                exercise = Exercise(
-                    case, box, lambda what, n=number: child.state.set(n, what), oracle=child.oracle
-                )
+                tell = partial(child.state.set, number)
+                exercise = Exercise(case, box, tell, oracle=child.oracle)
                 findings = exercise.run()
                 if os.fstat(2).st_size > before:
                     findings += _panics(child, before, str(case))
@@ -265,7 +268,11 @@ class Fuzzer:
         kind = "hang" if child.hung else _death(status)
         summary.cases += 1
         summary.findings.append(
-            Finding(case.name, f"{kind} in {what}: {_where(errors)}", f"{end}\n  {case}\n{errors[-3000:]}")
+            Finding(
+                case.name,
+                f"{kind} in {what}: {_where(errors)}",
+                f"{end}\n  {case}\n{errors[-3000:]}",
+            )
         )
         return rest
 
@@ -277,7 +284,9 @@ def _panics(child: Child, before: int, case: str) -> list[Finding]:
         text = file.read().decode(errors="replace")
     places = sorted(set(re.findall(r"panicked at ([^\n]*)", text)))
     name = case.partition(" ")[0]
-    return [Finding(name, f"panic at {_source(place)}", f"{text[:1500]}\n  {case}") for place in places]
+    return [
+        Finding(name, f"panic at {_source(place)}", f"{text[:1500]}\n  {case}") for place in places
+    ]
 
 
 def _source(place: str) -> str:
@@ -292,7 +301,9 @@ def _death(status: int) -> str:
 
 def _where(errors: str) -> str:
     """What the process said when it died: of Rust or C, and the innermost frame of tempozarr."""
-    said = re.findall(r"memory allocation of|panicked at [^\n]*|overflowed its stack|Segmentation fault", errors)
+    said = re.findall(
+        r"memory allocation of|panicked at [^\n]*|overflowed its stack|Segmentation fault", errors
+    )
     frames = re.findall(r'File "([^"]*)", line \d+ in (\S+)', errors)
     ours = [(file, name) for file, name in frames if "/tempozarr/" in file]
     at = (ours or frames or [("?", "?")])[0]
@@ -317,7 +328,7 @@ def seeds(scratch: Path) -> dict[str, Tree]:
     for name, write in WRITTEN.items():
         folder = scratch / "written" / name
         folder.parent.mkdir(exist_ok=True)
-        _in_child(lambda w=write, f=folder: w(f))
+        _in_child(partial(write, folder))
         found[name] = _packed(folder)
     if not any(path.endswith(".tempozarr/journal.json") for path in found["unfinished"]):
         raise RuntimeError(f"expected a journal, got {sorted(found['unfinished'])}")
@@ -326,12 +337,19 @@ def seeds(scratch: Path) -> dict[str, Tree]:
 
 def _packed(folder: Path) -> Tree:
     """The files of a store, with the same names of staged files in every run."""
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     text = "\n".join([*files, *(content.decode("latin-1") for content in files.values())])
     names = dict.fromkeys(re.findall(r"[0-9a-f]{32}", text))
     for number, name in enumerate(names):
         same = f"{number:032x}"
-        files = {path.replace(name, same): content.replace(name.encode(), same.encode()) for path, content in files.items()}
+        files = {
+            path.replace(name, same): content.replace(name.encode(), same.encode())
+            for path, content in files.items()
+        }
     return dict(files)
 
 
@@ -343,10 +361,12 @@ def _write_market(folder: Path) -> None:
     layout = {"time": (8, None), "book": (4, 16)}
     with tempozarr.Writer(folder, schema, layout=layout) as writer:
         for begin in (0, 13):
-            writer.append({
-                "time": np.arange(begin, begin + 13),
-                "book": rng.integers(0, 9, (13, 6, 3)).astype("f4"),
-            })
+            writer.append(
+                {
+                    "time": np.arange(begin, begin + 13),
+                    "book": rng.integers(0, 9, (13, 6, 3)).astype("f4"),
+                }
+            )
             writer.flush()
 
 
@@ -369,7 +389,10 @@ def _write_unfinished(folder: Path) -> None:
     raise RuntimeError("the writer was not killed")
 
 
-WRITTEN: dict[str, Callable[[Path], None]] = {"market": _write_market, "unfinished": _write_unfinished}
+WRITTEN: dict[str, Callable[[Path], None]] = {
+    "market": _write_market,
+    "unfinished": _write_unfinished,
+}
 
 
 def _in_child(act: Callable[[], object]) -> None:
@@ -396,12 +419,15 @@ def warm_up(stores: dict[str, Tree], scratch: Path) -> None:
     import zarr.codecs.numcodecs
     import zarr.registry
 
-    import tempozarr._copy, tempozarr._loader, tempozarr._pipeline, tempozarr._verify, tempozarr._writer  # noqa: E401
-
+    for module in ("copy", "info", "loader", "pipeline", "verify", "writer"):
+        importlib.import_module(f"tempozarr._{module}")
     warnings.simplefilter("ignore")
     codecs = {codec.get("name") or codec.get("id") for codec in Pools(stores).codecs}
     for name in sorted(str(codec) for codec in codecs):
-        for look_up in (zarr.registry.get_codec_class, lambda name: numcodecs.registry.get_codec({"id": name})):
+        for look_up in (
+            zarr.registry.get_codec_class,
+            lambda name: numcodecs.registry.get_codec({"id": name}),
+        ):
             with contextlib.suppress(Exception):
                 look_up(name)
 
@@ -409,15 +435,21 @@ def warm_up(stores: dict[str, Tree], scratch: Path) -> None:
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder in memory where there is one: stores are made and removed by the thousand."""
-    memory = Path("/dev/shm")  # noqa: S108
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="mutate-") as folder:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        dir=memory if memory.is_dir() else None, prefix="mutate-"
+    ) as folder:
         yield Path(folder)
 
 
 def main() -> int:
     """Run; the exit status is 1 if there is a finding."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="of the cases, which are always the same")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the cases, which are always the same"
+    )
     parser.add_argument("--cases", type=int, default=10_000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
