@@ -14,7 +14,6 @@ import math
 import os
 import pickle
 import random
-import shutil
 import struct
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ import zarr
 
 import tempozarr
 from faulty import Faulty, files, serving
-from hostile import Case, build
+from hostile import Case, below, build, remove
 from tempozarr import TempozarrError
 
 PACKAGE = str(Path(tempozarr.__file__).parent)
@@ -103,7 +102,7 @@ class Box:
 
     def make(self) -> None:
         """Begin anew."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder)
         sentinel = self.folder / "sentinel"
         (sentinel / "other.zarr/c").mkdir(parents=True)
         (sentinel / "secret").write_bytes(SECRET)
@@ -116,12 +115,12 @@ class Box:
 
     def clear(self) -> None:
         """Remove the store and what was copied."""
-        shutil.rmtree(self.store, ignore_errors=True)
+        remove(self.store)
         self.clear_target()
 
     def clear_target(self) -> None:
         """Remove what was copied."""
-        shutil.rmtree(self.target, ignore_errors=True)
+        remove(self.target)
 
     def opened(self) -> set[str]:
         """Names of files beside the store that were opened since this was asked last."""
@@ -198,12 +197,10 @@ class Exercise:
             self._find("opened outside the store", f"opened outside the store: {sorted(opened)}")
         if changed := self._box.changes():
             self._find(changed.partition(":")[0], changed)
-        left = [str(path) for path in self._box.store.rglob("*.partial")] if self._wrote else []
+        left = [entry.path for entry in below(self._box.store) if entry.name.endswith(b".partial")]
         if left and not any(path.endswith(".partial") for path in self.case.tree):
             self._find("left files", f"left {left}")
         return self.findings
-
-    _wrote = False
 
     # -- errors ----------------------------------------------------------------------------------
 
@@ -433,7 +430,6 @@ class Exercise:
             self._allowing("group url", root.__getitem__, name, also=(KeyError,))
         self._allowing("group url", root.tree)
         if self._small():
-            self._wrote = True
             tempozarr.copy(root, self._box.target, sync=False)
             self._box.clear_target()
 
@@ -444,7 +440,6 @@ class Exercise:
     def _copy(self) -> None:
         if not self._small() or not self.case.plain:
             return
-        self._wrote = True
         tempozarr.copy(
             self._box.store, self._box.target, verify=self._rng.random() < 0.5, sync=False
         )
@@ -457,7 +452,6 @@ class Exercise:
     def _append(self) -> None:
         if self._values and not self._small():
             return
-        self._wrote = True
         rng = self._rng
         options: Any = {"sync": rng.random() < 0.1}
         if "unfinished" in inspect.signature(tempozarr.Writer).parameters:
@@ -476,6 +470,8 @@ class Exercise:
             )
             writer.flush()
             stored = writer.flushed_rows
+        if any(entry.name == b".tempozarr" for entry in below(self._box.store)):
+            self._find("left files", "the staging folder is there after the writer was closed")
         if stored != before + 3:
             self._find("flushed_rows", f"appended 3 rows to {before}, flushed_rows is {stored}")
         for path in rows:
@@ -495,7 +491,6 @@ class Exercise:
         """Write a few elements with zarr-python and our pipeline."""
         if not self._oracle:
             return
-        self._wrote = True
         for path in list(self._values)[:1]:
             # Through links, zarr-python's own way writes where they lead.
             with tempozarr.enable(strict=self.case.linked):

@@ -109,6 +109,28 @@ def build(tree: Tree, root: Path) -> None:
             continue
 
 
+def below(folder: Path) -> list[os.DirEntry[bytes]]:
+    """Everything in a folder, however deep, folders before what is in them; through no link."""
+    found: list[os.DirEntry[bytes]] = []
+    todo = [os.fsencode(folder)] if folder.is_dir() else []
+    while todo:
+        entries = list(os.scandir(todo.pop()))
+        found += entries
+        todo += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return found
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, however deep: `shutil.rmtree` calls itself, before Python 3.13."""
+    for entry in reversed(below(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            os.rmdir(entry.path)  # noqa: PTH106 (names of any bytes)
+        else:
+            os.unlink(entry.path)  # noqa: PTH108
+    if folder.is_dir():
+        folder.rmdir()
+
+
 # -- seeds -----------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ import mmap
 import os
 import re
 import resource
-import shutil
 import signal
 import struct
 import sys
@@ -42,7 +41,7 @@ ctypes.CDLL(None).mallopt(-8, 1)
 
 import tempozarr  # noqa: E402
 from exercise import Box, Exercise, Finding, digest  # noqa: E402
-from hostile import Pools, Tree, build, draw, goldens, groups  # noqa: E402
+from hostile import Pools, Tree, build, draw, goldens, groups, remove  # noqa: E402
 
 HEADROOM = 1 << 30
 """Bytes of address space that a child may take beyond what this process has."""
@@ -247,7 +246,7 @@ class Fuzzer:
         if child.errors.exists():
             errors = child.errors.read_bytes()[child.state.printed :].decode(errors="replace")
         if self._keep is None:
-            shutil.rmtree(child.place, ignore_errors=True)
+            remove(child.place)
         child.results.unlink(missing_ok=True)
         child.errors.unlink(missing_ok=True)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
@@ -436,10 +435,11 @@ def warm_up(stores: dict[str, Tree], scratch: Path) -> None:
 def scratch_folder() -> Iterator[Path]:
     """A folder in memory where there is one: stores are made and removed by the thousand."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        dir=memory if memory.is_dir() else None, prefix="mutate-"
-    ) as folder:
-        yield Path(folder)
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="mutate-"))
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def main() -> int:
