@@ -164,7 +164,9 @@ class Exercise:
         self._rng = random.Random(f"exercise {case.name}")
         self._box = box
         self._tell = tell
-        self._oracle = oracle and case.plain
+        # What zarr-python alone can decode, it decodes in its own way: zfp believes its bytes.
+        self._python = case.plain and not case.has(b"zfpy")
+        self._oracle = oracle and self._python
         self._values: dict[str, dict[str, Any]] = {}  # what we read, by array and selection
 
     def run(self) -> list[Finding]:
@@ -409,7 +411,7 @@ class Exercise:
 
     def _load(self) -> None:
         for path, found in self._values.items():
-            if "rows" in found and found["rows"][1].dtype.kind not in "TO":
+            if "rows" in found and len(found["rows"][1]) and found["rows"][1].dtype.kind not in "TO":
                 loader = tempozarr.WindowLoader(
                     self._box.store, {"x": path or None}, length=1, batch_size=2, prefetch=1
                 )
@@ -419,17 +421,25 @@ class Exercise:
 
     def _from_url(self) -> None:
         """Open, and copy, over HTTP: there, members of groups are those of consolidated metadata."""
-        if not self.case.plain:
+        if not self._python:
             return
         options = {"allow_http": True, "max_retries": 0, "timeout": "5 seconds"}
         root = tempozarr.open(self._box.url, storage_options=options)
         if isinstance(root, tempozarr.Array):
             self._allowing("read url", lambda: root[tuple(slice(0, min(n, 2)) for n in root.shape)])
             return
-        for name in self._allowing("group url", list, root) or []:
-            self._allowing("group url", root.__getitem__, name, also=(KeyError,))
+        small = True
+        todo = [root]
+        for group in todo:
+            for name in self._allowing("group url", list, group) or []:
+                node = self._allowing("group url", group.__getitem__, name, also=(KeyError,))
+                if isinstance(node, tempozarr.Group) and len(todo) < 20:
+                    todo.append(node)
+                small &= isinstance(node, tempozarr.Group) or (
+                    isinstance(node, tempozarr.Array) and math.prod(node.shape) <= MOST
+                )
         self._allowing("group url", root.tree)
-        if self._small():
+        if small and len(todo) < 20:
             tempozarr.copy(root, self._box.target, sync=False)
             self._box.clear_target()
 
@@ -438,7 +448,7 @@ class Exercise:
         return bool(self._values) and all("all" in found for found in self._values.values())
 
     def _copy(self) -> None:
-        if not self._small() or not self.case.plain:
+        if not self._small() or not self._python:
             return
         tempozarr.copy(
             self._box.store, self._box.target, verify=self._rng.random() < 0.5, sync=False
@@ -470,7 +480,8 @@ class Exercise:
             )
             writer.flush()
             stored = writer.flushed_rows
-        if any(entry.name == b".tempozarr" for entry in below(self._box.store)):
+        there = any(".tempozarr" in path for path in self.case.tree)
+        if not there and any(entry.name == b".tempozarr" for entry in below(self._box.store)):
             self._find("left files", "the staging folder is there after the writer was closed")
         if stored != before + 3:
             self._find("flushed_rows", f"appended 3 rows to {before}, flushed_rows is {stored}")

@@ -78,6 +78,13 @@ class Case:
         """Whether it has links, through which readers may leave the store."""
         return any(isinstance(entry, Link) for entry in self.tree.values())
 
+    def has(self, text: bytes) -> bool:
+        """Whether a document has that text."""
+        return any(
+            isinstance(entry, bytes) and path.rpartition("/")[2] in DOCUMENTS and text in entry
+            for path, entry in self.tree.items()
+        )
+
     @property
     def unfinished(self) -> bool:
         """Whether there is a journal."""

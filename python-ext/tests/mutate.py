@@ -106,7 +106,8 @@ class State:
     def set(self, number: int, what: str) -> None:
         """Set it, in the child."""
         used = time.monotonic(), time.process_time()
-        _STATE.pack_into(self._memory, 0, number, self.printed, *used, what.encode()[:32])
+        # At once: `pack_into` would make it zeros first.
+        self._memory[:] = _STATE.pack(number, self.printed, *used, what.encode()[:32])
 
     def get(self) -> tuple[int, float, float, str]:
         """Number of the case, clock and CPU time when this began, and what it does."""
