@@ -26,7 +26,7 @@ import zarr
 
 import tempozarr
 from faulty import Faulty, files, serving
-from hostile import Case, below, build, remove
+from mutants import Case, below, build, remove
 from tempozarr import TempozarrError
 
 PACKAGE = str(Path(tempozarr.__file__).parent)
@@ -411,7 +411,11 @@ class Exercise:
 
     def _load(self) -> None:
         for path, found in self._values.items():
-            if "rows" in found and len(found["rows"][1]) and found["rows"][1].dtype.kind not in "TO":
+            if (
+                "rows" in found
+                and len(found["rows"][1])
+                and found["rows"][1].dtype.kind not in "TO"
+            ):
                 loader = tempozarr.WindowLoader(
                     self._box.store, {"x": path or None}, length=1, batch_size=2, prefetch=1
                 )

@@ -41,9 +41,11 @@ ctypes.CDLL(None).mallopt(-8, 1)
 
 import tempozarr  # noqa: E402
 from exercise import Box, Exercise, Finding, digest  # noqa: E402
-from hostile import Pools, Tree, build, draw, goldens, groups, remove  # noqa: E402
+from mutants import Pools, Tree, build, draw, goldens, groups, remove  # noqa: E402
 
-HEADROOM = 1 << 30
+CHUNK_BYTES = 64 << 20
+"""What stores may ask for: see `tempozarr.set_limits`."""
+HEADROOM = 16 * CHUNK_BYTES
 """Bytes of address space that a child may take beyond what this process has."""
 BATCH = 250
 CPU_SECONDS = 10.0
@@ -200,6 +202,7 @@ class Fuzzer:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         cpu = int(CPU_SECONDS * (len(child.numbers) + 1))
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+        tempozarr.set_limits(chunk_bytes=CHUNK_BYTES, subchunks=1 << 16)
         box = Box(child.place)
         with child.results.open("a") as results:
             for number in child.numbers:

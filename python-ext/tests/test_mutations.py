@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hostile import Case, Pools, draw, goldens, groups
+from mutants import Case, Pools, draw, goldens, groups
 
 HERE = Path(__file__).parent
 CASES = 2000

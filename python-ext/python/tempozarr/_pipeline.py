@@ -229,7 +229,7 @@ class CodecPipeline(BatchedCodecPipeline):
 
     def _prepare(self, spec: ArraySpec) -> _core.ChunkPipeline:
         fill = spec.fill_value
-        if isinstance(fill, np.generic):
+        if isinstance(fill, np.generic | np.ndarray):  # an array, if the metadata have a list
             fill = fill.tobytes()  # NaN equals itself, and 0.0 is not -0.0
         # A new alias may make a codec Rust's.
         key = (spec.shape, spec.dtype, fill, spec.order, len(aliases))
