@@ -25,7 +25,7 @@ from tempozarr import _core, _stores
 from tempozarr._aliases import aliases
 from tempozarr._chains import lossy_warning
 from tempozarr._config import size_pool
-from tempozarr._errors import MetadataError, TempozarrError
+from tempozarr._errors import TempozarrError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -241,7 +241,7 @@ class CodecPipeline(BatchedCodecPipeline):
                 prepared = _core.ChunkPipeline(json.dumps(self._metadata(spec)), order)
             except _FallbackError as e:
                 prepared = str(e)
-            except (MetadataError, TypeError) as e:
+            except (TypeError, ValueError) as e:
                 prepared = f"Rust cannot use the metadata: {e}"
             self._prepared[key] = prepared
         if isinstance(prepared, str):
