@@ -618,3 +618,13 @@ def test_writing_delta_of_floats_warns(
         warned = any("delta of <f4 is lossy" in str(w.message) for w in caught)
         assert warned == is_lossy
         assert array[0] == 1.5
+
+
+def test_a_fill_value_that_only_zarr_python_understands(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path, shape=(4,), chunks=(2,), dtype="bool")[:2] = [False, True]
+    document = json.loads((tmp_path / "zarr.json").read_text())
+    document["fill_value"] = ["NaN", "Infinity"]
+    (tmp_path / "zarr.json").write_text(json.dumps(document))
+    wanted = zarr.open_array(tmp_path, mode="r")[...]
+    with tempozarr.enable():
+        equal(zarr.open_array(tmp_path, mode="r")[...], wanted)

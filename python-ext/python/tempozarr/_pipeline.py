@@ -25,7 +25,7 @@ from tempozarr import _core, _stores
 from tempozarr._aliases import aliases
 from tempozarr._chains import lossy_warning
 from tempozarr._config import size_pool
-from tempozarr._errors import LimitError, MetadataError, TempozarrError
+from tempozarr._errors import LimitError, TempozarrError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -229,7 +229,7 @@ class CodecPipeline(BatchedCodecPipeline):
 
     def _prepare(self, spec: ArraySpec) -> _core.ChunkPipeline:
         fill = spec.fill_value
-        if isinstance(fill, np.generic):
+        if isinstance(fill, np.generic | np.ndarray):  # an array, if the metadata have a list
             fill = fill.tobytes()  # NaN equals itself, and 0.0 is not -0.0
         # A new alias may make a codec Rust's.
         key = (spec.shape, spec.dtype, fill, spec.order, len(aliases))
@@ -243,7 +243,7 @@ class CodecPipeline(BatchedCodecPipeline):
                 prepared = str(e)
             except LimitError:
                 raise  # zarr-python would allocate it
-            except (MetadataError, TypeError) as e:
+            except (TypeError, ValueError) as e:
                 prepared = f"Rust cannot use the metadata: {e}"
             self._prepared[key] = prepared
         if isinstance(prepared, str):
