@@ -536,3 +536,129 @@ impl Chunk {
 
 const CHUNK: &str = "a chunk";
 const SUBCHUNK: &str = "a subchunk";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{open, v2, v3};
+
+    fn checked(document: &Value) -> Result<()> {
+        crate::register();
+        check(&serde_json::from_value(document.clone()).unwrap())
+    }
+
+    fn little() -> Value {
+        json!({"name": "bytes", "configuration": {"endian": "little"}})
+    }
+
+    fn shard(subchunk: &Value, codecs: &Value) -> Value {
+        json!({"name": "sharding_indexed", "configuration": {
+            "chunk_shape": subchunk, "codecs": codecs, "index_codecs": [little(), "crc32c"]}})
+    }
+
+    #[test]
+    fn what_tests_of_codecs_open_passes() {
+        let filters = [json!({"name": "transpose", "configuration": {"order": [1, 0]}})];
+        for document in [
+            v3(&json!("float32"), &json!(0), &filters),
+            v3(&json!("string"), &json!(""), &[]),
+            v2("<f4", &[json!({"id": "delta", "dtype": "<f4"})]),
+        ] {
+            assert_eq!(checked(&document), Ok(()), "{document}");
+        }
+    }
+
+    /// What is refused, and the limit that it takes to raise.
+    #[test]
+    fn each_limit_is_named() {
+        let base = v3(&json!("float32"), &json!(0), &[]);
+        let with = |pointer: &str, value: Value| {
+            let mut document = base.clone();
+            *document.pointer_mut(pointer).unwrap() = value;
+            document
+        };
+        let shape = "/chunk_grid/configuration/chunk_shape";
+        let codecs = |codec: Value| with("/codecs", json!([codec]));
+        let mut nested = little();
+        for _ in 0..9 {
+            nested = shard(&json!([3, 4]), &json!([nested]));
+        }
+        for (document, limit, message) in [
+            (
+                with(shape, json!([1 << 20, 1 << 20])),
+                Some("chunk_bytes"),
+                "4398046511104",
+            ),
+            (
+                with(shape, json!([1_u64 << 40, 1_u64 << 40])),
+                None,
+                "more than 2^56 elements",
+            ),
+            (
+                with(shape, json!([3, 4, 5])),
+                None,
+                "the chunk grid: 3 dimensions, expected 2",
+            ),
+            (
+                with("/codecs", json!(vec!["crc32c"; 65])),
+                Some("codecs"),
+                "65",
+            ),
+            (codecs(nested), Some("nesting"), "codecs inside codecs: 9"),
+            (
+                codecs(shard(&json!([3]), &json!([little()]))),
+                None,
+                "1 dimensions, expected 2",
+            ),
+            (
+                codecs(shard(&json!([2, 4]), &json!([little()]))),
+                None,
+                "one that divides a chunk",
+            ),
+            (
+                with("/shape", json!([1_u64 << 63, 6])),
+                None,
+                "expected less than 2^63",
+            ),
+            (with("/data_type", json!("r0")), None, "elements of 0 bytes"),
+            (
+                with("/data_type", json!("r80000000000")),
+                Some("element_bytes"),
+                "10000000000",
+            ),
+            (
+                with(
+                    "/chunk_key_encoding",
+                    json!({"name": "zarrs.default_suffix"}),
+                ),
+                None,
+                "expected \"default\" or \"v2\"",
+            ),
+        ] {
+            let error = checked(&document).unwrap_err();
+            assert_eq!(error.limit(), limit, "{error}");
+            assert!(error.to_string().contains(message), "{error}");
+        }
+    }
+
+    /// Any shapes of shards and subchunks are opened, read and written, or an error: no panic.
+    #[test]
+    fn no_shape_makes_zarrs_panic() {
+        let lengths = [1_u64, 2, 3, 4, 1 << 31, 1 << 32, 1 << 62, u64::MAX];
+        for outer in lengths {
+            for inner in lengths {
+                for subchunk in [json!([inner]), json!([inner, 1]), json!([1, inner, 2])] {
+                    let mut document = v3(&json!("uint8"), &json!(0), &[]);
+                    document["shape"] = json!([4, 4]);
+                    document["chunk_grid"]["configuration"]["chunk_shape"] = json!([outer, 4]);
+                    document["codecs"] = json!([shard(&subchunk, &json!([little()]))]);
+                    let is_refused = checked(&document).is_err();
+                    let opened = open(&document);
+                    assert!(!(is_refused && opened.is_ok()), "{document}");
+                }
+            }
+        }
+    }
+}

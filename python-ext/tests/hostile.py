@@ -15,8 +15,14 @@ from typing import Any
 import zarr
 
 import tempozarr
+from tempozarr import _core
 
 ADDRESSES = 6 << 30
+
+
+def say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def outcome(action: Callable[[], Any]) -> list[str] | None:
@@ -35,6 +41,10 @@ def verified(path: Path) -> None:
     faults = tempozarr.verify(path).faults
     if faults:
         raise ValueError(str(faults[0]))
+
+
+def appender(path: Path) -> Any:
+    return _core.Appender(_core.Beneath(str(path)), "", 0, "staged")
 
 
 def by_zarr_python(path: Path, *, write: bool) -> None:
@@ -59,14 +69,14 @@ def main() -> None:
             "all": lambda path=path: tempozarr.open(path)[...],
             "verify": lambda path=path: verified(path),
             "zarr": lambda path=path: by_zarr_python(path, write=False),
-            "append": lambda path=path: tempozarr._core.Appender(str(path), "", 0, str(path)),
+            "append": lambda path=path: appender(path),
             "write": lambda path=path: by_zarr_python(path, write=True),
         }
-        print(json.dumps({"name": path.name}), flush=True)
+        say({"name": path.name})
         wanted = json.loads((path / "actions.json").read_text())
         for name, action in actions.items():
             if name in wanted:
-                print(json.dumps({"action": name, "outcome": outcome(action)}), flush=True)
+                say({"action": name, "outcome": outcome(action)})
 
 
 if __name__ == "__main__":

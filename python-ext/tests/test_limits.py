@@ -143,7 +143,7 @@ CASES = {
         sharded([8, 8], [8, 8], 4, 4, codecs=[sharding(2, 2, 2)]), "3 dimensions, expected 2"
     ),
     "rank_of_grid": Case(metadata(chunk_grid=grid(10, 10)), "the chunk grid: 2 dimensions"),
-    "rank_of_names": Case(metadata(dimension_names=["a", "b"]), "2 dimension names"),
+    "rank_of_names": Case(metadata(dimension_names=["a", "b"]), "dimension names|for each of 1 dimensions"),
     "rank_of_transpose": Case(
         metadata(codecs=[codec("transpose", order=[1, 0]), LITTLE]), "transpose", actions=("open",)
     ),
@@ -228,9 +228,7 @@ CASES = {
         actions=("open",),
         error="LimitError",
     ),
-    "long_array": Case(
-        metadata(shape=[1 << 63]), "a dimension of length 9223372036854775808", actions=("open",)
-    ),
+    "long_array": Case(metadata(shape=[1 << 63]), "2\\^63", actions=("open",)),
     "many_dimensions": Case(
         metadata(shape=[1] * 65, chunk_grid=grid(*[1] * 65)),
         "dimensions of an array: 65",

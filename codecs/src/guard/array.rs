@@ -283,3 +283,74 @@ impl ArrayToBytesCodecTraits for Guard {
             .decode(bytes, shape, data_type, fill_value, options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pco::PagingSpec;
+    use serde_json::json;
+    use zarrs_data_type::FillValue;
+
+    use super::*;
+
+    fn pcodec_of(pages: u64) -> Arc<dyn ArrayToBytesCodecTraits> {
+        let metadata = json!({"name": "numcodecs.pcodec",
+            "configuration": {"equal_pages_up_to": pages}});
+        match crate::testing::codec(&metadata).unwrap() {
+            Codec::ArrayToBytes(codec) => codec,
+            _ => unreachable!(),
+        }
+    }
+
+    fn shape(count: u64) -> [NonZeroU64; 1] {
+        [NonZeroU64::new(count).unwrap()]
+    }
+
+    #[test]
+    fn pcodec_of_any_pages_round_trips_within_its_bound() {
+        let (data_type, fill) = (zarrs::array::data_type::uint32(), FillValue::from(0_u32));
+        let options = CodecOptions::default();
+        for count in [1_u32, 255, 256, 257, 1000, 70_000] {
+            let plain: Vec<u8> = (0..count).flat_map(|i| (i * i).to_ne_bytes()).collect();
+            for pages in [1, 100, 65_536, 1 << 18] {
+                if count / pages > 1000 {
+                    continue;
+                }
+                let (codec, shape) = (pcodec_of(pages.into()), shape(count.into()));
+                let encoded = codec
+                    .encode(plain.clone().into(), &shape, &data_type, &fill, &options)
+                    .unwrap();
+                let bound = codec.encoded_representation(&shape, &data_type, &fill);
+                let expected = guarantee::file_size::<u32>(
+                    count as usize,
+                    &PagingSpec::EqualPagesUpTo(pages as usize),
+                );
+                assert_eq!(bound.unwrap().size(), Some(expected.unwrap() as u64));
+                for (short, is_whole) in [(encoded.len(), true), (encoded.len() - 1, false)] {
+                    let part = encoded[..short].to_vec();
+                    let decoded = codec.decode(part.into(), &shape, &data_type, &fill, &options);
+                    match decoded {
+                        Ok(decoded) => assert!(is_whole && *decoded.into_fixed().unwrap() == plain),
+                        Err(error) => assert!(!is_whole, "{error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing is sized by the shape of the chunk.
+    #[test]
+    fn a_short_chunk_of_huge_shape_is_an_error() {
+        let (data_type, fill) = (zarrs::array::data_type::uint32(), FillValue::from(0_u32));
+        let options = CodecOptions::default();
+        let codec = pcodec_of(1 << 18);
+        let three = codec
+            .encode(vec![1; 12].into(), &shape(3), &data_type, &fill, &options)
+            .unwrap();
+        for bytes in [vec![0; 20], three.into_owned()] {
+            let huge = shape(1 << 50);
+            let decoded = codec.decode(bytes.into(), &huge, &data_type, &fill, &options);
+            let error = decoded.unwrap_err().to_string();
+            assert!(error.contains("the chunk is corrupt"), "{error}");
+        }
+    }
+}

@@ -473,6 +473,75 @@ mod tests {
         }
     }
 
+    /// Of a shard in a shard, an entry of fewer bytes than the index inside has.
+    #[test]
+    fn a_nested_shard_without_room_for_its_index_is_an_error() {
+        let json = r#"{"name":"sharding_indexed","configuration":{
+            "chunk_shape":[2],
+            "codecs":[{"name":"sharding_indexed","configuration":{
+                "chunk_shape":[1],
+                "codecs":[{"name":"bytes"}],
+                "index_codecs":[{"name":"bytes","configuration":{"endian":"little"}}]}}],
+            "index_codecs":[{"name":"bytes","configuration":{"endian":"little"}}]}}"#;
+        crate::register();
+        let Codec::ArrayToBytes(codec) = create(&serde_json::from_str(json).unwrap()).unwrap()
+        else {
+            unreachable!()
+        };
+        let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint8());
+        let (fill, options) = (FillValue::from(0_u8), CodecOptions::default());
+        for length in [0_u64, 1, 31] {
+            let mut shard = vec![0; 31];
+            for _ in 0..2 {
+                shard.extend([0_u64, length].map(u64::to_le_bytes).as_flattened());
+            }
+            let whole = codec.decode((&shard).into(), &shape, &data_type, &fill, &options);
+            let decoder =
+                codec
+                    .clone()
+                    .partial_decoder(Arc::new(shard), &shape, &data_type, &fill, &options);
+            for error in [whole.map(drop), decoder.map(drop)] {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains("the shard index is corrupt"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_go_together_are_errors() {
+        let codec = codec("end");
+        let (data_type, fill) = (data_type::uint16(), FillValue::from(0_u16));
+        let options = CodecOptions::default();
+        for (shape, message) in [
+            (vec![4, 4], "subchunks of 1 dimensions in a shard of 2"),
+            (vec![], "subchunks of 1 dimensions in a shard of 0"),
+            (vec![3], "expected one that divides"),
+            (vec![1], "expected one that divides"),
+            (vec![1 << 40], "a shard has 549755813888 subchunks"),
+        ] {
+            let shape: Vec<_> = shape.into_iter().filter_map(NonZeroU64::new).collect();
+            let bytes = vec![0; 100];
+            for error in [
+                codec
+                    .decode((&bytes).into(), &shape, &data_type, &fill, &options)
+                    .map(drop),
+                codec
+                    .encode(bytes.clone().into(), &shape, &data_type, &fill, &options)
+                    .map(drop),
+                codec
+                    .encoded_representation(&shape, &data_type, &fill)
+                    .map(drop),
+                codec
+                    .clone()
+                    .partial_decoder(Arc::new(bytes.clone()), &shape, &data_type, &fill, &options)
+                    .map(drop),
+            ] {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(message), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn no_truncation_makes_zarrs_panic() {
         let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint16());

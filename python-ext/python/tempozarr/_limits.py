@@ -57,7 +57,7 @@ def set_limits(
 ) -> Limits:
     """Set limits of this process, for arrays that are opened from now on; the others stay.
 
-    Returns the limits from before, so that `set_limits(**dataclasses.asdict(before))` restores them.
+    Returns the limits from before: `set_limits(**dataclasses.asdict(before))` restores them.
     Raises ValueError if a limit is not a positive integer of less than 2^63, TypeError if it is no
     integer.
 
