@@ -60,21 +60,24 @@ def by_zarr_python(path: Path, *, write: bool) -> None:
         tempozarr.disable()
 
 
+def actions_on(path: Path) -> dict[str, Callable[[], Any]]:
+    return {
+        "open": lambda: tempozarr.open(path),
+        "read": lambda: corner(tempozarr.open(path)),
+        "all": lambda: tempozarr.open_array(path)[...],
+        "verify": lambda: verified(path),
+        "zarr": lambda: by_zarr_python(path, write=False),
+        "append": lambda: appender(path),
+        "write": lambda: by_zarr_python(path, write=True),
+    }
+
+
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     for path in sorted(Path(sys.argv[1]).iterdir()):
-        actions: dict[str, Callable[[], Any]] = {
-            "open": lambda path=path: tempozarr.open(path),
-            "read": lambda path=path: corner(tempozarr.open(path)),
-            "all": lambda path=path: tempozarr.open(path)[...],
-            "verify": lambda path=path: verified(path),
-            "zarr": lambda path=path: by_zarr_python(path, write=False),
-            "append": lambda path=path: appender(path),
-            "write": lambda path=path: by_zarr_python(path, write=True),
-        }
         say({"name": path.name})
         wanted = json.loads((path / "actions.json").read_text())
-        for name, action in actions.items():
+        for name, action in actions_on(path).items():
             if name in wanted:
                 say({"action": name, "outcome": outcome(action)})
 

@@ -143,7 +143,9 @@ CASES = {
         sharded([8, 8], [8, 8], 4, 4, codecs=[sharding(2, 2, 2)]), "3 dimensions, expected 2"
     ),
     "rank_of_grid": Case(metadata(chunk_grid=grid(10, 10)), "the chunk grid: 2 dimensions"),
-    "rank_of_names": Case(metadata(dimension_names=["a", "b"]), "dimension names|for each of 1 dimensions"),
+    "rank_of_names": Case(
+        metadata(dimension_names=["a", "b"]), "dimension names|for each of 1 dimensions"
+    ),
     "rank_of_transpose": Case(
         metadata(codecs=[codec("transpose", order=[1, 0]), LITTLE]), "transpose", actions=("open",)
     ),
@@ -512,7 +514,7 @@ def test_blosc_of_any_typesize_round_trips(tmp_path: Path, name: str, typesize: 
     write(tmp_path / "a", Case(metadata(shape=[0], chunk_grid=grid(8192), codecs=codecs), ""))
     with tempozarr.Writer(tmp_path / "a", mode="a") as writer:
         writer.append(values)
-    np.testing.assert_array_equal(tempozarr.open(tmp_path / "a")[:], values)
+    np.testing.assert_array_equal(tempozarr.open_array(tmp_path / "a")[:], values)
     assert tempozarr.verify(tmp_path / "a").ok
 
 
@@ -530,7 +532,7 @@ def test_an_update_of_a_long_shard_reads_what_it_keeps(tmp_path: Path) -> None:
         file.seek((3 << 30) - 68)
         file.write(stored[-68:])
     array[1] = 77
-    np.testing.assert_array_equal(tempozarr.open(tmp_path)[:], [1, 77, 3, 4, 5, 6, 7, 8])
+    np.testing.assert_array_equal(tempozarr.open_array(tmp_path)[:], [1, 77, 3, 4, 5, 6, 7, 8])
     assert shard.stat().st_size < len(stored) + 100
 
 
