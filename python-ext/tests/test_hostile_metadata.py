@@ -142,8 +142,11 @@ DOCUMENTS: dict[str, tuple[str, Document, set[str] | None]] = {
     "bytes": ("zarr.json", BYTES, {"data_type", "fill_value"}),
     "bytes v2": (".zarray", BYTES_V2, {"dtype", "fill_value"}),
     "raw v2": (".zarray", RAW_V2, {"dtype", "fill_value"}),
-    "attributes v2": (".zattrs", {"a": {"b": [1, "c"]}}, None),
+    "attributes v2": (".zattrs", {"a": [1], "_ARRAY_DIMENSIONS": ["time", "x"]}, None),
     "group": ("zarr.json", GROUP, None),
+    # With fields that are of others.
+    "odd group": ("zarr.json", V3 | {"node_type": "group"}, {"shape", "codecs", "chunk_grid"}),
+    "odd v2": (".zarray", V3 | V2, {"codecs", "chunk_grid", "dimension_names"}),
     "group v2": (".zgroup", {"zarr_format": 2}, None),
 }
 # What is no document of any kind.
@@ -306,6 +309,38 @@ def test_every_value_in_the_place_of_every_field(name: str, sound: Path) -> None
         problems += [f"{what}, write: {problem}" for problem in write(sound)]
         shutil.rmtree(sound / "odd")
     fail(problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "document"),
+    [
+        (
+            "dimension_names as there are dimensions, 2",
+            "zarr.json",
+            V3 | {"dimension_names": ["x"]},
+        ),
+        ("chunks as there are dimensions, 2", ".zarray", V2 | {"chunks": [1]}),
+        (
+            "lengths in chunk_shape as there are dimensions, 1",
+            "zarr.json",
+            V3 | {"shape": [4], "dimension_names": None},
+        ),
+        ("3 as zarr_format in ", "zarr.json", V3 | {"zarr_format": 2}),
+        ("2 as zarr_format in ", ".zarray", V2 | {"zarr_format": 3}),
+        ("a value as fill_value in ", "zarr.json", {k: V3[k] for k in V3 if k != "fill_value"}),
+    ],
+)
+def test_what_is_told(text: str, file: str, document: Document, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(json.dumps(document))
+    acts: list[Callable[[], Any]] = [
+        lambda: tempozarr.open(tmp_path),
+        lambda: tempozarr.open_array(tmp_path),
+        lambda: tempozarr.copy(tmp_path, tmp_path / "to"),
+    ]
+    for act in acts:
+        with pytest.raises(tempozarr.MetadataError, match=f"expected (as many )?{text}"):
+            act()
+    assert f"{tmp_path}/{file}" in tempozarr.info(tmp_path).problems[""]
 
 
 @pytest.mark.parametrize("file", ["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])

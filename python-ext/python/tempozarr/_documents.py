@@ -164,13 +164,24 @@ def _expect(document: Mapping[str, Any], fields: Mapping[str, Check], where: obj
         if not check(value):
             got = "there is none" if value is _ABSENT else f"got {reprlib.repr(value)}"
             raise MetadataError(f"expected {wanted} as {name} in {where}, {got}")
-    shape = document.get("shape")
-    names = document.get("dimension_names")
-    if shape is not None and names is not None and len(shape) != len(names):
-        raise MetadataError(
-            f"expected a name or null for each of {len(shape)} dimensions in {where}, got "
-            f"{reprlib.repr(names)}"
-        )
+    if "shape" in fields:
+        for name, lengths in _by_dimension(document):
+            if len(lengths) != len(document["shape"]):
+                raise MetadataError(
+                    f"expected as many {name} as there are dimensions, {len(document['shape'])}, "
+                    f"in {where}, got {reprlib.repr(lengths)}"
+                )
+
+
+def _by_dimension(array: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Lists with one item for each dimension."""
+    if is_v2(array):
+        yield "chunks", array["chunks"]
+        return
+    yield "dimension_names", array.get("dimension_names") or array["shape"]
+    for extension in (array["chunk_grid"], *array["codecs"][:1]):
+        if isinstance(extension, dict) and extension["name"] in {"regular", "sharding_indexed"}:
+            yield "lengths in chunk_shape", extension["configuration"]["chunk_shape"]
 
 
 class _Absent:

@@ -15,6 +15,7 @@ from zarr.storage import MemoryStore
 
 from tempozarr import _chains
 from tempozarr._array import _native
+from tempozarr._documents import is_v2
 from tempozarr._errors import MetadataError
 from tempozarr._plan import plan, rows_of
 from tempozarr._sources import by_zarr, read_rows, stored_document
@@ -98,9 +99,10 @@ def pair(found: Found, schema: Schema | None) -> dict[str, Job]:
     for path, array in found.arrays.items():
         document = stored_document(array)
         attributes = _json(document.get("attributes") or {})
-        names = document.get("dimension_names")
+        names = None if is_v2(document) else document.get("dimension_names")
         named = attributes.get(_V2_DIMENSIONS)
-        if isinstance(named, list) and len(named) == len(array.shape) and names is None:
+        fits = isinstance(named, list) and len(named) == len(array.shape)
+        if names is None and fits and all(isinstance(name, str) for name in named):
             names = attributes.pop(_V2_DIMENSIONS)
         given = wanted.pop(path, None)
         described = given
