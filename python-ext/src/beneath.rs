@@ -25,6 +25,10 @@ pub struct Beneath {
 }
 
 #[pymethods]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments are extracted from Python objects"
+)]
 impl Beneath {
     /// Write beneath the folder `root`, which is there.
     #[new]
@@ -32,7 +36,7 @@ impl Beneath {
     fn python(py: Python<'_>, root: PathBuf, follow_links: bool) -> PyResult<Self> {
         let name = root.display().to_string();
         py.detach(|| Self::new(root, follow_links))
-            .map_err(|error| raise(&name, error))
+            .map_err(|error| raise(&name, &error))
     }
 
     /// The folder, as it was given.
@@ -58,7 +62,7 @@ impl Beneath {
         let opened = py.detach(|| self.open(&path, create));
         opened
             .map(|folder| folder.0.into_raw_fd())
-            .map_err(|error| raise(&self.root.join(&path).display().to_string(), error))
+            .map_err(|error| raise(&self.root.join(&path).display().to_string(), &error))
     }
 }
 
@@ -216,7 +220,7 @@ fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     })
 }
 
-fn raise(name: &str, error: io::Error) -> PyErr {
+fn raise(name: &str, error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {
             let text = error.to_string();
@@ -247,7 +251,7 @@ pub fn exchange(one: PathBuf, other: PathBuf) -> PyResult<bool> {
         match renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => Ok(false),
-            Err(error) => Err(raise(&other.display().to_string(), error.into())),
+            Err(error) => Err(raise(&other.display().to_string(), &error.into())),
         }
     }
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]

@@ -374,7 +374,7 @@ def test_journals_list_what_a_flush_can_contain(store: Path, outside: Path, case
     before = snapshot(store.parent)
     for unfinished in (None, "finish"):
         with pytest.raises(StoreError, match=why):
-            Writer(store, mode="a", sync=False, unfinished=unfinished)  # type: ignore[arg-type]
+            Writer(store, mode="a", sync=False, unfinished=unfinished)
         assert snapshot(store.parent) == before
     if not (store / "time" / "c").is_symlink():
         Writer(store, mode="a", sync=False, unfinished="discard").close()

@@ -256,14 +256,15 @@ def test_readers_of_a_store_that_was_replaced_are_told(tmp_path: Path, template:
         arrays = {path: opened[path] for path in SMALL}
         replace()
         for array in arrays.values():
-            for read in (
-                lambda array=array: array[...],
-                lambda array=array: array[5],
-                lambda array=array: array.windows([0, 50], 10),
-                lambda array=array: array.oindex[[3, 70]],
-            ):
+            reads: list[Callable[[Any], Any]] = [
+                lambda array: array[...],
+                lambda array: array[5],
+                lambda array: array.windows([0, 50], 10),
+                lambda array: array.oindex[[3, 70]],
+            ]
+            for read in reads:
                 with pytest.raises(StoreError, match="is no longer the array that was opened"):
-                    read()
+                    read(array)
 
 
 def test_chunks_that_are_not_stored_are_fill_values_still(tmp_path: Path) -> None:

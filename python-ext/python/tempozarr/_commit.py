@@ -727,7 +727,9 @@ def _may_follow(before: Mapping[str, Any], after: Any) -> bool:
     old, new = before.get("shape"), after.get("shape")
     if old == new:
         return True
-    return bool(old and new) and old[1:] == new[1:] and type(new[0]) is int and old[0] <= new[0]
+    if not (isinstance(old, list) and isinstance(new, list) and old and new):
+        return False
+    return old[1:] == new[1:] and type(new[0]) is int and bool(old[0] <= new[0])
 
 
 @contextlib.contextmanager
