@@ -382,7 +382,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
             before.append(Lock(root))
             # Arrays and groups may have writers of their own.
             before += (Lock(file.parent) for file in root.glob("*/**/zarr.json"))
-        with beside(root) as folder:
+        with beside(root, sync=sync) as folder:
             new = folder / "store"
             new.mkdir()
             lock = Lock(new)
@@ -439,7 +439,7 @@ def _swap(new: Path, root: Path, old: Path) -> Callable[[], object]:
 
 
 @contextlib.contextmanager
-def beside(root: Path) -> Iterator[Path]:
+def beside(root: Path, *, sync: bool) -> Iterator[Path]:
     """Make a folder beside a store, for what will be moved there; remove it in the end.
 
     What is at "old" in it in the end is the store that was there: it is removed too.
@@ -451,13 +451,28 @@ def beside(root: Path) -> Iterator[Path]:
         def clean() -> None:
             with contextlib.suppress(OSError):
                 if not _exists(folder / "old") or _is_store(root):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_beside(folder, sync=sync)
 
         stack.callback(Lock(folder).release)
         stack.callback(clean)
         with _at(folder) as place:
-            _write_new(_MADE, str(_mark(place, sync=False)), place, sync=False)
+            _write_new(_MADE, str(_mark(place, sync=sync)), place, sync=sync)
+        if sync:  # what tells `restore` that it is ours comes to the disk before anything else
+            sync_paths([folder, root.parent])
         yield folder
+
+
+def _remove_beside(folder: Path, *, sync: bool) -> None:
+    """Remove a folder that `beside` made; last what tells that it is ours."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name not in {_HERE, _MADE}:
+                os.unlink(entry.path)  # noqa: PTH108 (an entry has no such method)
+    if sync:
+        sync_paths([folder])
+    shutil.rmtree(folder)
 
 
 def unfinished(root: Path) -> list[Path]:
@@ -492,10 +507,11 @@ def restore(root: Path) -> None:
         try:
             if _is_ours(folder):
                 old = folder / "old"
-                if old.is_dir() and not old.is_symlink() and not _is_store(root):
+                if _exists(old) and not old.is_symlink() and not _is_store(root):
                     old.rename(root)
                     sync_paths([root.parent, folder])
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # the next opening tries again
+                    _remove_beside(folder, sync=True)
         finally:
             lock.release()
 

@@ -150,28 +150,25 @@ def copy(
     layout = layout_by_path(layout, (path for path, job in jobs.items() if job.schema))
     with writing(root):
         restore(root)
-    if _node(root) is not None and not overwrite:
-        lock = Lock(root)
-        try:
-            with writing(root):
-                beneath = _core.Beneath(str(root), follow_links)
-                _expect_beginning(beneath, found, jobs, layout)
-        except BaseException:
-            lock.release()
-            raise
-    else:
-        groups = group_documents(found, schema)
-        arrays = {
-            path: job.metadata(*lay_out(job, layout, access, window, root))
-            for path, job in jobs.items()
-            if job.schema
-        }
-        with writing(root):
+    goes_on = _node(root) is not None and not overwrite
+    with writing(root):
+        if goes_on:
+            lock = Lock(root)
+        else:
+            groups = group_documents(found, schema)
+            arrays = {
+                path: job.metadata(*lay_out(job, layout, access, window, root))
+                for path, job in jobs.items()
+                if job.schema
+            }
             lock = create(root, dict(sorted((groups | arrays).items())), sync=sync)
-            beneath = _core.Beneath(str(root), follow_links)
-    if not found.groups:
-        lock.release()  # the writer of the only array takes it
     try:
+        with writing(root):
+            beneath = _core.Beneath(str(root), follow_links)
+            if goes_on:
+                _expect_beginning(beneath, found, jobs, layout)
+        if not found.groups:
+            lock.release()  # the writer of the only array takes it
         reports = _run(jobs, beneath, verify=verify, sync=sync, progress=progress)
         if found.groups:
             with writing(root):
@@ -351,7 +348,7 @@ def _copy_whole(job: Job, beneath: _core.Beneath, *, sync: bool) -> None:
     """Copy an array with zarr-python, into a folder beside the store first."""
     source = by_zarr(job.array)
     root = Path(beneath.root)
-    with beside(root) as place:
+    with beside(root, sync=sync) as place:
         folder = place / "array"
         folder.mkdir()
         (folder / "zarr.json").write_text(json.dumps(job.whole_metadata(), indent=2))
