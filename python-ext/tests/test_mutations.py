@@ -12,7 +12,7 @@ import pytest
 from mutants import Case, Pools, draw, goldens, groups
 
 HERE = Path(__file__).parent
-CASES = 2000
+CASES = 3000
 
 
 def fuzz(*arguments: object, program: str = "mutate.py") -> subprocess.CompletedProcess[str]:
