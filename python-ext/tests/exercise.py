@@ -227,9 +227,7 @@ class Exercise:
         self, what: str, error: BaseException, also: tuple[type[BaseException], ...]
     ) -> None:
         text = f"{type(error).__name__}: {error}"
-        internal = any(
-            word in text.lower() for word in ("panic", "please report", "internal error")
-        )
+        internal = any(word in text.lower() for word in ("panic", "please report"))
         if isinstance(error, (TempozarrError, *also)) and not internal:
             return
         frames = traceback.extract_tb(error.__traceback__)
