@@ -492,12 +492,12 @@ class Exercise:
             if len(array) < stored:
                 self._find("rows lost", f"{path}: {len(array)} rows after flushing {stored}")
             found = self._values.get(path, {})
-            if self._rounds(path):
+            if self._rounds(path) or self.case.linked:  # one chunk may be a link to another
                 continue
             if "all" in found and found["all"][1].ndim and array.dtype == found["all"][1].dtype:
                 before_it = found["all"][1]
                 self._same("rows before those appended", array[: len(before_it)], before_it)
-            elif not self.case.linked:
+            else:
                 array[-3:]
 
     def _write_through_zarr(self) -> None:
@@ -600,10 +600,15 @@ def delta_types(document: Any) -> list[str]:
 def explained(document: dict[str, Any], theirs: Any, ours: Any) -> str | None:
     """Why zarr-python reads other values than we, where that is as it should be."""
     names = {name.removeprefix("numcodecs.") for name in codec_names(document)}
+    if names & {"vlen-utf8", "vlen-bytes"} and ours.dtype.kind == "O":
+        encoded = [text.encode() if isinstance(text, str) else text for text in theirs.ravel()]
+        return "texts of an array of bytes" if encoded == list(ours.ravel()) else None
     if theirs.shape != ours.shape or theirs.dtype.kind in "TO" or ours.dtype.kind in "TO":
         return None
     if "delta" in names and any(np.dtype(t).kind != ours.dtype.kind for t in delta_types(document)):
         return "Delta with a data type that is not the array's"
+    if "cast_value" in names and names & {"astype", "delta", "fixedscaleoffset", "quantize"}:
+        return "a filter that may name another data type than it is given"
     differs = theirs != ours
     if (
         ours.dtype.kind == "f"
