@@ -224,12 +224,25 @@ fn check_v2(metadata: &ArrayMetadataV2, limits: &Limits) -> Result<()> {
         fill_value,
     };
     chunk.check_size(limits)?;
-    let codecs = filters.iter().chain(&metadata.compressor);
-    for codec in codecs {
-        match Codec::from_metadata(codec) {
-            Ok(codec) => chunk.pass(&codec, limits)?,
-            Err(_) => return Ok(()),
+    let mut before = 0;
+    for metadata in filters.iter().chain(&metadata.compressor) {
+        let Ok(codec) = Codec::from_metadata(metadata) else {
+            return Ok(());
         };
+        // zarrs would put them into this order, and decode other values than were encoded.
+        let stage = match codec {
+            Codec::ArrayToArray(_) => 0,
+            Codec::ArrayToBytes(_) => 1,
+            Codec::BytesToBytes(_) => 2,
+        };
+        if stage < before {
+            return refused(format!(
+                "filters: {:?} follows a codec that makes bytes, expected codecs of values first",
+                metadata.id()
+            ));
+        }
+        before = stage;
+        chunk.pass(&codec, limits)?;
     }
     Ok(())
 }

@@ -227,9 +227,7 @@ class Exercise:
         self, what: str, error: BaseException, also: tuple[type[BaseException], ...]
     ) -> None:
         text = f"{type(error).__name__}: {error}"
-        internal = any(
-            word in text.lower() for word in ("panic", "please report", "internal error")
-        )
+        internal = any(word in text.lower() for word in ("panic", "please report"))
         if isinstance(error, (TempozarrError, *also)) and not internal:
             return
         frames = traceback.extract_tb(error.__traceback__)
@@ -494,12 +492,12 @@ class Exercise:
             if len(array) < stored:
                 self._find("rows lost", f"{path}: {len(array)} rows after flushing {stored}")
             found = self._values.get(path, {})
-            if self._rounds(path):
+            if self._rounds(path) or self.case.linked:  # one chunk may be a link to another
                 continue
             if "all" in found and found["all"][1].ndim and array.dtype == found["all"][1].dtype:
                 before_it = found["all"][1]
                 self._same("rows before those appended", array[: len(before_it)], before_it)
-            elif not self.case.linked:
+            else:
                 array[-3:]
 
     def _write_through_zarr(self) -> None:
@@ -557,8 +555,11 @@ def same(a: Any, b: Any) -> bool:
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         return False
-    if a.dtype.kind in "TOUS" or b.dtype.kind in "TOUS":
+    if a.dtype.kind in "TO" or b.dtype.kind in "TO":
         return bool(a.tolist() == b.tolist())
+    if a.dtype.kind == b.dtype.kind and a.dtype.kind in "USb":
+        # Scalars have lost the zeros at the end of texts, and which byte says True.
+        return bool(np.all(a == b))
     if a.dtype.newbyteorder("=") != b.dtype.newbyteorder("="):
         return False
     native = a.dtype.newbyteorder("=")
@@ -596,22 +597,30 @@ def delta_types(document: Any) -> list[str]:
     return [found for below in document.values() for found in delta_types(below)]
 
 
-CASTS = frozenset({"astype", "cast_value", "fixedscaleoffset", "quantize", "scale_offset"})
-
-
 def explained(document: dict[str, Any], theirs: Any, ours: Any) -> str | None:
     """Why zarr-python reads other values than we, where that is as it should be."""
     names = {name.removeprefix("numcodecs.") for name in codec_names(document)}
+    if names & {"vlen-utf8", "vlen-bytes"} and ours.dtype.kind == "O":
+        encoded = [text.encode() if isinstance(text, str) else text for text in theirs.ravel()]
+        return "texts of an array of bytes" if encoded == list(ours.ravel()) else None
     if theirs.shape != ours.shape or theirs.dtype.kind in "TO" or ours.dtype.kind in "TO":
         return None
     if "delta" in names and any(np.dtype(t).kind != ours.dtype.kind for t in delta_types(document)):
         return "Delta with a data type that is not the array's"
-    if ours.dtype.kind in "iu" and names & CASTS:
-        # A float beyond the range of the integers: what numpy makes of it is the processor's.
-        differing = theirs[theirs != ours]
+    if "cast_value" in names and names & {"astype", "delta", "fixedscaleoffset", "quantize"}:
+        return "a filter that may name another data type than it is given"
+    differs = theirs != ours
+    if (
+        ours.dtype.kind == "f"
+        and "cast_value" in names
+        and np.isnan([theirs, ours])[:, differs].all()
+    ):
+        return "payloads of NaNs"
+    if ours.dtype.kind in "iu" and "fixedscaleoffset" in names:
+        # What numpy makes of a float that no integer is near is the processor's.
         info = np.iinfo(ours.dtype)
-        if np.isin(ours[theirs != ours], [info.min, info.max, 0]).all() and differing.size:
-            return "floats that no integer has"
+        if np.isin(ours[differs], [info.min, info.max, 0]).all():
+            return "floats out of the range of integers"
     return None
 
 

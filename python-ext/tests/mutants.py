@@ -97,7 +97,10 @@ class Case:
 def build(tree: Tree, root: Path) -> None:
     """Make a store of files. What cannot be there beside what was made before is left out."""
     root.mkdir()
+    links = tuple(f"{path}/" for path, entry in tree.items() if isinstance(entry, Link))
     for path, entry in tree.items():
+        if path.startswith(links):
+            continue
         place = os.fsencode(f"{root}/{path}")
         try:
             os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120 (names of any bytes)

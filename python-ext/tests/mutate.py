@@ -52,7 +52,7 @@ CPU_SECONDS = 10.0
 """Of a case; such as are sound take some 5 ms."""
 SECONDS = 40.0
 """Of a case by the clock."""
-IDLE_SECONDS = 4.0
+IDLE_SECONDS = 8.0
 """By the clock, without any use of a CPU: then it waits for something."""
 _STATE = struct.Struct("<qqdd32s")
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -148,3 +149,23 @@ def test_delta_of_big_endian_integers_is_repaired_by_the_formula(tmp_path: Path)
         np.testing.assert_array_equal(names["fixed"], wanted)
     with pytest.raises(tempozarr.MetadataError, match="big-endian"):
         tempozarr.open_array(tmp_path)
+
+
+def test_filters_of_bytes_before_filters_of_values_are_not_put_into_another_order(
+    tmp_path: Path,
+) -> None:
+    """zarrs would: Rust refuses such a zarr v2 array, and zarr-python reads and writes it."""
+    values = np.array([[200, 500, -300], [-7000, 5, 12345]], "i8")
+    array = zarr.create_array(
+        tmp_path,
+        shape=(2, 3),
+        dtype="i8",
+        chunks=(2, 3),
+        zarr_format=2,
+        filters=[numcodecs.Shuffle(8), numcodecs.Delta("i8")],
+    )
+    array[...] = values
+    with pytest.raises(tempozarr.MetadataError, match='"delta" follows'):
+        tempozarr.open_array(tmp_path)
+    with tempozarr.enable():
+        np.testing.assert_array_equal(zarr.open_array(tmp_path, mode="r")[...], values)
