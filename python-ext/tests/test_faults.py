@@ -29,4 +29,6 @@ def test_what_a_writer_says_is_what_is_there_whatever_fails() -> None:
     # Some of all calls and faults; `make test-faults` disturbs them all.
     status, text = disturb("--faults", "--sample", 176)
     assert status == 0, text
-    assert set(re.findall("^(.*): [0-9]+ disturbed, 0 wrong", text, re.MULTILINE)) == {*SCENARIOS}, text
+    assert set(re.findall("^(.*): [0-9]+ disturbed, 0 wrong", text, re.MULTILINE)) == {
+        *SCENARIOS
+    }, text
