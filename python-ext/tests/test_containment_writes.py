@@ -511,3 +511,21 @@ def test_a_late_array_is_finished_too(tmp_path: Path, monkeypatch: pytest.Monkey
                 writer.flush()
     Writer(tmp_path / "s", PAIR, mode="a", sync=False).close()
     assert list(tempozarr.open_array(tmp_path / "s" / "late")) == [1, 2, 3]
+
+
+def test_a_file_system_that_keeps_whole_seconds(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(store, monkeypatch)
+    made = _commit._made
+    monkeypatch.setattr(_commit, "_made", lambda folder: made(folder) // 10**9 * 10**9)
+    Writer(store, mode="a", sync=False).close()
+    check(store, 200)
+
+
+def test_a_journal_of_another_second(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(store, monkeypatch)
+    made = _commit._made
+    monkeypatch.setattr(_commit, "_made", lambda folder: (made(folder) // 10**9 + 1) * 10**9)
+    with pytest.raises(StoreError, match="was not written where it is now"):
+        Writer(store, mode="a", sync=False)

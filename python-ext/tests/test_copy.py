@@ -7,7 +7,6 @@ import json
 import math
 import multiprocessing
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -465,11 +464,10 @@ def test_killed_at_any_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     words = np.array(["a", "bc"], np.dtypes.StringDType())
     zarr.open_group(source).create_array("words", data=words)
     rng = np.random.default_rng(20240809)
-    until = time.monotonic() + 9
     kills = copies = 0
     expected = {path: tempozarr.open_array(source / path)[...] for path in ("book", "deep/er/time")}
     rows = dict.fromkeys(expected, 0)
-    while time.monotonic() < until:
+    while kills < 20:
         begun = processes.Event()
         copier = processes.Process(target=copy_slowly, args=(source, target, begun))
         copier.start()
@@ -494,7 +492,6 @@ def test_killed_at_any_moment(tmp_path: Path, capsys: pytest.CaptureFixture[str]
                 rows[path] = len(found)
     with capsys.disabled():
         print(f" [{kills} kills, {copies} copies] ", end="")  # noqa: T201
-    assert kills > 10
     report = tempozarr.copy(source, target, verify=True)
     assert report.verified
 

@@ -40,7 +40,9 @@ def test_a_killed_writer_loses_no_flushed_row(
     rng = np.random.default_rng(20240808)
     told = processes.Array("q", 2, lock=False)
     inside = flushed = 0
-    for kill in range(KILLS):
+    kill = 0
+    while kill < KILLS or inside <= KILLS // 20:  # a slow machine seldom comes as far as a flush
+        kill += 1
         told[0] = 0
         writer = processes.Process(target=append_for_ever, args=(store, LAYOUT, kill, told))
         writer.start()
@@ -63,8 +65,7 @@ def test_a_killed_writer_loses_no_flushed_row(
             check(store, flushed)
             assert {path.name for path in tmp_path.iterdir()} == {"store.zarr"}
     with capsys.disabled():
-        sys.stdout.write(f" [{inside} of {KILLS} kills inside a flush, {flushed} rows survived] ")
-    assert inside > KILLS // 20
+        sys.stdout.write(f" [{inside} of {kill} kills inside a flush, {flushed} rows survived] ")
     assert flushed > KILLS
 
 

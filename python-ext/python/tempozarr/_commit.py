@@ -523,7 +523,7 @@ def _is_ours(folder: Path) -> bool:
         if names <= {_HERE, _MADE}:  # whose writer died at once, or which is about to be removed
             return True
         with contextlib.suppress(OSError, ValueError):
-            return int(_read(_MADE, place, 64)) == _made(place)
+            return _is_same(int(_read(_MADE, place, 64)), _made(place))
     return False
 
 
@@ -619,7 +619,7 @@ class _Journal:
             for old, new in document["moves"]:
                 moves.append((_join(self._path, old), self._checked(base, old, new)))
             with contextlib.suppress(FileNotFoundError):
-                self._is_ours = document.get("made") == _made(folder)
+                self._is_ours = _is_same(document.get("made"), _made(folder))
         except _WrongError:
             raise
         except (
@@ -850,6 +850,16 @@ def _mark(folder: int, *, sync: bool) -> int:
 
 def _made(folder: int) -> int:
     return os.stat(_HERE, dir_fd=folder, follow_symlinks=False).st_ctime_ns
+
+
+def _is_same(stated: Any, made: int) -> bool:
+    """Whether a file was made at that time, in nanoseconds.
+
+    A file system that keeps whole seconds forgets the rest when it reads the file from the disk.
+    """
+    if made % 1_000_000_000 == 0 and type(stated) is int:
+        stated -= stated % 1_000_000_000
+    return bool(stated == made)
 
 
 def _move(beneath: _core.Beneath, old: str, new: str) -> None:
