@@ -33,6 +33,7 @@ use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::{Configuration, FillValueMetadata};
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
+use crate::cast::CastFrom;
 use crate::dtype::{NumericType, dispatch, integers, typed};
 use crate::elements::{fixed, with_elements_mut};
 use crate::partial::{PartialCodec, partial_coders};
@@ -68,7 +69,7 @@ pub struct ScaleOffsetCodec {
 
 named!(ScaleOffsetCodec: ArrayToArray, v3: "scale_offset");
 
-/// Why an integer has no result.
+/// Why an element has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Misfit {
     Range,
@@ -109,7 +110,11 @@ macro_rules! scale_floats {
     ($($type:ty)*) => { $(
         impl Scale for $type {
             fn encode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
-                Ok((self - offset) * scale)
+                let encoded = (self - offset) * scale;
+                if self.is_finite() && !encoded.is_finite() {
+                    return Err(Misfit::Range);
+                }
+                Ok(encoded)
             }
 
             fn decode(self, offset: Self, scale: Self) -> Result<Self, Misfit> {
@@ -163,6 +168,20 @@ impl ScaleOffsetCodec {
         }, bool => false);
         if is_zero {
             return Err(failed("scale is 0, expected another number"));
+        }
+        for (field, value, bytes) in [
+            ("offset", &self.parsed.offset, &offset),
+            ("scale", &self.parsed.scale, &scale),
+        ] {
+            let is_number = dispatch!(numeric, T => {
+                let value = bytemuck::pod_read_unaligned::<T>(bytes.as_ne_bytes());
+                f64::cast(&value).is_finite()
+            }, bool => true);
+            if !is_number {
+                return Err(failed(&format!(
+                    "{field} {value} is no finite value of {data_type}, expected one: nothing would read back"
+                )));
+            }
         }
         Ok((numeric, [offset, scale]))
     }
