@@ -1,7 +1,7 @@
 """Turn the goldens into inputs of the fuzz targets: `python fuzz/seeds.py FOLDER`.
 
-Each target gets a folder in FOLDER with files that are named after their content. `fuzz/src/lib.rs` says what an
-input is.
+Each target gets a folder in FOLDER with files that are named after their content.
+`fuzz/src/lib.rs` says what an input is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LARGEST = 8192
 OTHER = 255
 
 
-def compact(document: Any) -> bytes:  # noqa: ANN401 -- any JSON
+def compact(document: Any) -> bytes:
     """JSON without spaces, and a zero byte."""
     return json.dumps(document, separators=(",", ":")).encode() + b"\0"
 

@@ -33,7 +33,6 @@ use zarrs_data_type::{DataType, FillValue};
 use zarrs_metadata::{Configuration, FillValueMetadata};
 use zarrs_plugin::{PluginCreateError, ZarrVersion};
 
-use crate::cast::CastFrom;
 use crate::dtype::{NumericType, dispatch, integers, typed};
 use crate::elements::{fixed, with_elements_mut};
 use crate::partial::{PartialCodec, partial_coders};
@@ -168,20 +167,6 @@ impl ScaleOffsetCodec {
         }, bool => false);
         if is_zero {
             return Err(failed("scale is 0, expected another number"));
-        }
-        for (field, value, bytes) in [
-            ("offset", &self.parsed.offset, &offset),
-            ("scale", &self.parsed.scale, &scale),
-        ] {
-            let is_number = dispatch!(numeric, T => {
-                let value = bytemuck::pod_read_unaligned::<T>(bytes.as_ne_bytes());
-                f64::cast(&value).is_finite()
-            }, bool => true);
-            if !is_number {
-                return Err(failed(&format!(
-                    "{field} {value} is no finite value of {data_type}, expected one: nothing would read back"
-                )));
-            }
         }
         Ok((numeric, [offset, scale]))
     }
@@ -357,6 +342,28 @@ mod tests {
         let store = |value: u64| array.store_chunk(&[0, 0], ArrayBytes::from(raw(&[value; 12])));
         store(1).unwrap();
         assert!(store(u64::MAX).is_err());
+    }
+
+    /// They would read back as infinities or NaN.
+    #[test]
+    fn floats_that_leave_their_type_are_errors() {
+        for (configuration, value) in [
+            (json!({"scale": 1e30}), 1e20_f32),
+            (json!({"scale": "NaN"}), 1.0),
+            (json!({"offset": "-Infinity"}), 1.0),
+            (json!({"offset": -3e38}), 3e38),
+        ] {
+            let array = array("float32", 0, &configuration).unwrap();
+            let store =
+                |value: f32| array.store_chunk(&[0, 0], ArrayBytes::from(raw(&[value; 12])));
+            let error = store(value).unwrap_err().to_string();
+            assert!(
+                error.starts_with("scale_offset: element 0 ")
+                    && error.contains("nothing was stored"),
+                "{error}"
+            );
+            store(f32::NAN).unwrap();
+        }
     }
 
     #[test]

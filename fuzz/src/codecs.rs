@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use zarrs::array::{ArrayBytes, ArraySubset};
-use zarrs_codec::{BytesRepresentation, Codec, CodecTraits};
+use zarrs_codec::{BytesRepresentation, Codec};
 use zarrs_storage::byte_range::ByteRange;
 
 use crate::{Chunk, codec, options, pick, register, repeated, split, table};

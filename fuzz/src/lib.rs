@@ -10,6 +10,7 @@ use std::num::NonZeroU64;
 use std::sync::Once;
 
 use serde_json::Value;
+use tempozarr::limits::{Limits, set_limits};
 use zarrs::array::{ArrayBytes, DataType, FillValue};
 use zarrs_codec::{Codec, CodecOptions};
 use zarrs_metadata::v2::MetadataV2;
@@ -24,8 +25,7 @@ pub use array::array;
 pub use codecs::{codecs, round_trip};
 pub use fused::fused;
 
-/// Larger chunks are not decoded. Metadata may ask for them, and then the memory that they need is no
-/// finding.
+/// Metadata may ask for this many bytes of a chunk, and no more: so much memory is no finding.
 const LARGEST_CHUNK: usize = 1 << 20;
 
 /// Make the codecs known, once.
@@ -34,6 +34,11 @@ fn register() {
     ONCE.call_once(|| {
         tempozarr::register();
         table::check();
+        set_limits(Limits {
+            chunk_bytes: LARGEST_CHUNK as u64,
+            subchunks: 1 << 12,
+            ..Limits::default()
+        });
     });
 }
 

