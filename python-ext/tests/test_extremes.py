@@ -363,13 +363,16 @@ def tolerance(codec: Json, values: NDArray[Any]) -> float | None:
                 return most / 1e6 + 10.0 ** (1 - float(parameters["digits"]))
             case "fixedscaleoffset" if parameters.get("astype") in {"|b1", "bool"}:
                 return None
+            case "scale_offset" if values.dtype.kind == "f":
+                # A float that leaves its type is an infinity, as zarr-python has it.
+                return None
             case "fixedscaleoffset" | "scale_offset":
                 offset, scale = (
                     math.nan if str(number).startswith("0x") else float(number)
                     for number in (parameters.get("offset", 0), parameters.get("scale", 1))
                 )
-                # As float32 computes.
-                rounded = (most + abs(offset)) / 1e6
+                # As float32 computes, and integers are cut off.
+                rounded = (most + abs(offset)) / 1e6 + (values.dtype.kind == "i")
                 return rounded + 1 / abs(scale) if scale else 0
             case "delta" | "astype" | "cast_value":
                 # Whatever the other type holds.
