@@ -96,6 +96,28 @@ test-zarr-python: $$(foreach v,$$(ZARR_PYTHONS),.venv/zarr-python-py$$(v)/.tempo
 		.venv/zarr-python-py$$v/bin/python conformance/zarr_python/run.py $(ARGS); \
 	done
 
+# Fuzzing needs the nightly toolchain of Rust. What of the C libraries a sanitizer watches depends on the compiler: with
+# clang it is also where libFuzzer sees which branches an input takes.
+FUZZ_TARGETS := array codecs fused round_trip
+FUZZ_SECONDS ?= 60
+FUZZ_CC ?= $(firstword $(notdir $(wildcard $(foreach v,clang clang-22 clang-21 clang-20 clang-19,/usr/bin/$v))) gcc)
+FUZZ_C_FLAGS = -g -fno-omit-frame-pointer -fsanitize=address$(if $(findstring clang,$(FUZZ_CC)),$(comma)fuzzer-no-link)
+comma := ,
+CARGO_FUZZ := build/tools/bin/cargo-fuzz
+
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) $(TOOLS)/.ready ## Fuzz the codecs under AddressSanitizer, FUZZ_SECONDS=60 for each of FUZZ_TARGETS (Rust nightly, better with clang)
+	$(TOOLS)/bin/python fuzz/seeds.py build/fuzz/seeds
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; \
+		mkdir -p build/fuzz/corpus/$$target; \
+		CC=$(FUZZ_CC) CXX=$(subst gcc,g++,$(subst clang,clang++,$(FUZZ_CC))) \
+		CFLAGS="$(FUZZ_C_FLAGS)" CXXFLAGS="$(FUZZ_C_FLAGS)" CARGO_TARGET_DIR=$(CURDIR)/build/fuzz/target \
+		$(CARGO_FUZZ) +nightly run --fuzz-dir fuzz $$target build/fuzz/corpus/$$target build/fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
+			-max_len=8192 -dict=fuzz/json.dict -print_final_stats=1; \
+	done
+
 .PHONY: test-torch
 test-torch: .venv/torch/.tempozarr ## Test tempozarr.torch, in an environment with PyTorch (a download of 2.7 GB)
 	.venv/torch/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . python-ext/tests_torch $(ARGS)
@@ -134,7 +156,7 @@ conformance: $(TOOLS)/.ready ## Let every reader read what every writer wrote (2
 
 .PHONY: clean
 clean: ## Remove everything that these jobs made
-	rm -rf target build .venv examples/output bench/output conformance/zarrita/node_modules
+	rm -rf target build .venv fuzz/target fuzz/artifacts examples/output bench/output conformance/zarrita/node_modules
 	find . -name __pycache__ -o -name .pytest_cache -o -name .ruff_cache -o -name .mypy_cache | xargs rm -rf
 
 # -- files ---------------------------------------------------------------------------------------
@@ -180,6 +202,9 @@ $(TOOLS)/.ready: scripts/requirements-tools.txt
 	"$$($(FIND_PYTHON) $(PYTHON))" -m venv .venv/peers
 	.venv/peers/bin/python $(PIP_INSTALL) -r $<
 	touch $@
+
+$(CARGO_FUZZ):
+	cargo install --locked --root build/tools cargo-fuzz --version 0.13.2
 
 conformance/zarrita/node_modules/.ready: conformance/zarrita/package.json conformance/zarrita/package-lock.json
 	@{ command -v node && command -v npm; } >/dev/null || { echo "zarrita.js needs node 20 and npm; ZARRITA=no leaves it out"; exit 1; }

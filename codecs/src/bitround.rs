@@ -165,12 +165,13 @@ impl ArrayToArrayCodecTraits for BitRoundCodec {
     fn decode<'a>(
         &self,
         bytes: ArrayBytes<'a>,
-        _shape: &[NonZeroU64],
-        _data_type: &DataType,
+        shape: &[NonZeroU64],
+        data_type: &DataType,
         _fill_value: &FillValue,
         _options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
-        Ok(bytes)
+        let (numeric, _) = self.cut(data_type)?;
+        Ok(fixed(bytes, shape, numeric)?.into())
     }
 
     partial_coders!();
@@ -193,6 +194,18 @@ mod tests {
 
     use super::*;
     use crate::testing::{array_codec, open, v3};
+
+    #[test]
+    fn a_chunk_of_another_length_is_an_error() {
+        let codec = array_codec(&json!({"name": NAME, "configuration": {"keepbits": 3}}));
+        let two = [NonZeroU64::new(2).unwrap()];
+        let (data_type, fill) = (NumericType::Float32.data_type(), FillValue::from(0_f32));
+        for (length, fits) in [(0, false), (4, false), (8, true), (64, false)] {
+            let bytes = vec![0; length].into();
+            let decoded = codec.decode(bytes, &two, &data_type, &fill, &CodecOptions::default());
+            assert_eq!(decoded.is_ok(), fits, "{length}");
+        }
+    }
 
     /// The bits that numcodecs 0.16.6 makes of bits, with three and with no bits kept.
     #[test]
