@@ -84,11 +84,17 @@ ifneq ($(origin PYTHONS),command line)
 endif
 
 # `make test` tries the same examples every time. What this finds becomes an example of a test.
+CASES ?= 20000
 .PHONY: test-random
-test-random: $$(VENV)/.tempozarr ## Run the tests that draw examples on many new ones
+test-random: $$(VENV)/.tempozarr ## Run the tests that draw examples on many new ones, and CASES=20000 mutated stores
 	PROPTEST_CASES=10000 cargo test -p tempozarr --lib
 	$(VENV)/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . python-ext/tests -m hypothesis \
 		--hypothesis-profile random --hypothesis-show-statistics $(ARGS)
+	$(VENV)/bin/python python-ext/tests/mutate.py --seed $$RANDOM --cases $(CASES) --jobs 2
+
+.PHONY: test-faults
+test-faults: $$(VENV)/.tempozarr ## Let every file-system call of writers and copies fail, and lose power; ARGS="--sample 3000" for some
+	cd python-ext/tests && ../../$(VENV)/bin/python -m faultfs $(ARGS)
 
 .PHONY: test-zarr-python
 test-zarr-python: $$(foreach v,$$(ZARR_PYTHONS),.venv/zarr-python-py$$(v)/.tempozarr) ## Run zarr-python's own tests with our pipeline, on the oldest and the newest Python
