@@ -20,6 +20,8 @@ import tempozarr
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 OPENS = ("open", "append")
+# Python and Rust look at them, whoever comes first.
+RANKS = r"expected as many|\d dimensions, expected \d"
 ALL = (*OPENS, "zarr", "write")
 READS = ("read", "all", "verify", "zarr")
 
@@ -133,19 +135,17 @@ CASES = {
     ),
     "rank_of_subchunks": Case(
         sharded([5, 4], [4, 4], 2, 2, 1 << 31),
-        "chunk_shape of sharding_indexed: 3 dimensions, expected 2",
+        RANKS,
         chunk=300,
         key="c/0/0",
         actions=(*OPENS, "verify"),
     ),
-    "fewer_dimensions": Case(sharded([5, 4], [4, 4], 2), "1 dimensions, expected 2"),
+    "fewer_dimensions": Case(sharded([5, 4], [4, 4], 2), RANKS),
     "rank_of_nested": Case(
         sharded([8, 8], [8, 8], 4, 4, codecs=[sharding(2, 2, 2)]), "3 dimensions, expected 2"
     ),
-    "rank_of_grid": Case(metadata(chunk_grid=grid(10, 10)), "the chunk grid: 2 dimensions"),
-    "rank_of_names": Case(
-        metadata(dimension_names=["a", "b"]), "dimension names|for each of 1 dimensions"
-    ),
+    "rank_of_grid": Case(metadata(chunk_grid=grid(10, 10)), RANKS),
+    "rank_of_names": Case(metadata(dimension_names=["a", "b"]), RANKS),
     "rank_of_transpose": Case(
         metadata(codecs=[codec("transpose", order=[1, 0]), LITTLE]), "transpose", actions=("open",)
     ),

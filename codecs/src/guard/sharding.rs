@@ -496,10 +496,13 @@ mod tests {
                 shard.extend([0_u64, length].map(u64::to_le_bytes).as_flattened());
             }
             let whole = codec.decode((&shard).into(), &shape, &data_type, &fill, &options);
-            let decoder =
-                codec
-                    .clone()
-                    .partial_decoder(Arc::new(shard), &shape, &data_type, &fill, &options);
+            let decoder = codec.clone().partial_decoder(
+                Arc::new(shard.clone()),
+                &shape,
+                &data_type,
+                &fill,
+                &options,
+            );
             for error in [whole.map(drop), decoder.map(drop)] {
                 let error = error.unwrap_err().to_string();
                 assert!(error.contains("the shard index is corrupt"), "{error}");
