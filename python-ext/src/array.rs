@@ -238,42 +238,45 @@ impl Array {
         py: Python<'py>,
         selection: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyList>> {
-        if self.descr.is_some() {
-            return Err(Error::Type(format!(
-                "elements of dtype {} have a fixed size; use read",
-                self.dtype()
-            ))
-            .into());
-        }
-        let axes = selection::orthogonal(selection, self.stored.shape())?;
-        let shape: Vec<_> = axes.iter().map(Axis::len).collect();
-        let count = shape
-            .iter()
-            .try_fold(1_usize, |count, &len| count.checked_mul(len))
-            .ok_or_else(|| Error::memory("more than 2^63"))?;
-        let mut handles: Vec<Handle> = memory::zeros(count).map_err(Error::from)?;
-        let out = Memory::of(&mut handles).reshaped(shape);
-        let blocks = Blocks::default();
-        self.read_axes(py, &axes, &|source, transfers, options| {
-            pool::spread(transfers.len(), options, |i, options| {
-                // SAFETY: `read_axes` names each element of `out` once.
-                unsafe { source.read_objects(&transfers[i], &out, &blocks, options) }
-            })
-        })?;
-        let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let list = PyList::empty(py);
-        for [block, i] in handles {
-            let (block, i) = (&blocks[block as usize], i as usize);
-            let bytes = &block.bytes()[block.offsets()[i]..block.offsets()[i + 1]];
-            if self.spec.kind == Kind::Bytes {
-                list.append(PyBytes::new(py, bytes))?;
-            } else {
-                let text = std::str::from_utf8(bytes)
-                    .map_err(|error| Error::Codec(format!("an element is not text: {error}")))?;
-                list.append(PyString::new(py, text))?;
+        caught(|| {
+            if self.descr.is_some() {
+                return Err(Error::Type(format!(
+                    "elements of dtype {} have a fixed size; use read",
+                    self.dtype()
+                ))
+                .into());
             }
-        }
-        Ok(list)
+            let axes = selection::orthogonal(selection, self.stored.shape())?;
+            let shape: Vec<_> = axes.iter().map(Axis::len).collect();
+            let count = shape
+                .iter()
+                .try_fold(1_usize, |count, &len| count.checked_mul(len))
+                .ok_or_else(|| Error::memory("more than 2^63"))?;
+            let mut handles: Vec<Handle> = memory::zeros(count).map_err(Error::from)?;
+            let out = Memory::of(&mut handles).reshaped(shape);
+            let blocks = Blocks::default();
+            self.read_axes(py, &axes, &|source, transfers, options| {
+                pool::spread(transfers.len(), options, |i, options| {
+                    // SAFETY: `read_axes` names each element of `out` once.
+                    unsafe { source.read_objects(&transfers[i], &out, &blocks, options) }
+                })
+            })?;
+            let blocks = blocks.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let list = PyList::empty(py);
+            for [block, i] in handles {
+                let (block, i) = (&blocks[block as usize], i as usize);
+                let bytes = &block.bytes()[block.offsets()[i]..block.offsets()[i + 1]];
+                if self.spec.kind == Kind::Bytes {
+                    list.append(PyBytes::new(py, bytes))?;
+                } else {
+                    let text = std::str::from_utf8(bytes).map_err(|error| {
+                        Error::Codec(format!("an element is not text: {error}"))
+                    })?;
+                    list.append(PyString::new(py, text))?;
+                }
+            }
+            Ok(list)
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 use crate::store::Stamp;
 use crate::transport::{BUDGET, Connector, DOCUMENT, IsObject, NOT_PARTIAL, describe};
 
@@ -131,32 +131,36 @@ impl Objects {
         py: Python<'py>,
         keys: Vec<String>,
     ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
-        const ALL: u64 = 512 << 20;
-        let client = self.client(py)?;
-        let fetched = AtomicU64::new(0);
-        let get = async |key: &String| {
-            let found = client.get(key, None, DOCUMENT).await?;
-            let bytes = found.as_ref().map_or(0, |object| object.bytes.len() as u64);
-            if fetched.fetch_add(bytes, Ordering::Relaxed) + bytes > ALL {
-                return Err(
-                    client.failed(key, "this and what is read with it has more than 512 MiB")
-                );
-            }
-            Ok(found)
-        };
-        let found = wait(py, async {
-            futures::future::try_join_all(keys.iter().map(get)).await
-        })??;
-        let bytes = |object: Option<Object>| Some(PyBytes::new(py, &object?.bytes));
-        Ok(found.into_iter().map(bytes).collect())
+        caught(|| {
+            const ALL: u64 = 512 << 20;
+            let client = self.client(py)?;
+            let fetched = AtomicU64::new(0);
+            let get = async |key: &String| {
+                let found = client.get(key, None, DOCUMENT).await?;
+                let bytes = found.as_ref().map_or(0, |object| object.bytes.len() as u64);
+                if fetched.fetch_add(bytes, Ordering::Relaxed) + bytes > ALL {
+                    return Err(
+                        client.failed(key, "this and what is read with it has more than 512 MiB")
+                    );
+                }
+                Ok(found)
+            };
+            let found = wait(py, async {
+                futures::future::try_join_all(keys.iter().map(get)).await
+            })??;
+            let bytes = |object: Option<Object>| Some(PyBytes::new(py, &object?.bytes));
+            Ok(found.into_iter().map(bytes).collect())
+        })
     }
 
     /// Names of the folders in the folder `path`, in order.
     ///
     /// `StoreError` if the store cannot list.
     fn folders(&self, py: Python<'_>, path: &str) -> PyResult<Vec<String>> {
-        let client = self.client(py)?;
-        Ok(wait(py, async { client.folders(path).await })??)
+        caught(|| {
+            let client = self.client(py)?;
+            Ok(wait(py, async { client.folders(path).await })??)
+        })
     }
 }
 

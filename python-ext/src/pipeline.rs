@@ -14,7 +14,7 @@ use tempozarr::Encoding;
 
 use crate::beneath::Beneath;
 use crate::chunk::{Spec, Update, lengths};
-use crate::errors::Error;
+use crate::errors::{Error, caught};
 use crate::memory::Memory;
 use crate::metadata;
 use crate::pool;
@@ -102,24 +102,26 @@ impl ChunkPipeline {
         out: &Bound<'_, PyAny>,
         drop_axes: Vec<usize>,
     ) -> PyResult<Vec<bool>> {
-        let out = Memory::write(out, self.descr.bind(py))?;
-        let tasks = chunks
-            .into_iter()
-            .map(|(path, chunk, array)| {
-                let transfer = self.transfer(&chunk, &array, &out.shape, &drop_axes)?;
-                Ok(Task { path, transfer })
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        let exists: Vec<_> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
-        let parallel = disjoint(tasks.iter().map(|task| &task.transfer), &out.shape);
-        pool::run(py, tasks.len(), parallel, |i, options| {
-            let task = &tasks[i];
-            let source = Source::open(&self.spec, &task.path, &self.shape)?;
-            exists[i].store(source.exists(), Ordering::Relaxed);
-            // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
-            unsafe { source.read(std::slice::from_ref(&task.transfer), &out, options) }
-        })?;
-        Ok(exists.into_iter().map(AtomicBool::into_inner).collect())
+        caught(|| {
+            let out = Memory::write(out, self.descr.bind(py))?;
+            let tasks = chunks
+                .into_iter()
+                .map(|(path, chunk, array)| {
+                    let transfer = self.transfer(&chunk, &array, &out.shape, &drop_axes)?;
+                    Ok(Task { path, transfer })
+                })
+                .collect::<PyResult<Vec<_>>>()?;
+            let exists: Vec<_> = tasks.iter().map(|_| AtomicBool::new(false)).collect();
+            let parallel = disjoint(tasks.iter().map(|task| &task.transfer), &out.shape);
+            pool::run(py, tasks.len(), parallel, |i, options| {
+                let task = &tasks[i];
+                let source = Source::open(&self.spec, &task.path, &self.shape)?;
+                exists[i].store(source.exists(), Ordering::Relaxed);
+                // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
+                unsafe { source.read(std::slice::from_ref(&task.transfer), &out, options) }
+            })?;
+            Ok(exists.into_iter().map(AtomicBool::into_inner).collect())
+        })
     }
 
     /// Write `(key, chunk selection, value selection, is complete)` of many chunks beneath a folder.
@@ -132,29 +134,31 @@ impl ChunkPipeline {
         drop_axes: Vec<usize>,
         write_empty_chunks: bool,
     ) -> PyResult<()> {
-        let value = Memory::read(value, self.descr.bind(py))?;
-        let tasks = chunks
-            .into_iter()
-            .map(|(path, chunk, array, complete)| {
-                let transfer = self.transfer(&chunk, &array, &value.shape, &drop_axes)?;
-                Ok((Task { path, transfer }, complete))
-            })
-            .collect::<PyResult<Vec<_>>>()?;
-        // Two updates of one file must follow each other.
-        let mut paths = HashSet::new();
-        let parallel = tasks.iter().all(|(task, _)| paths.insert(&task.path));
-        pool::run(py, tasks.len(), parallel, |i, options| {
-            let (Task { path, transfer }, complete) = &tasks[i];
-            let update = Update {
-                transfer,
-                complete: *complete,
-                value: &value,
-                write_empty_chunks,
-            };
-            self.spec
-                .write(beneath, path, &self.shape, &update, options)
-        })?;
-        Ok(())
+        caught(|| {
+            let value = Memory::read(value, self.descr.bind(py))?;
+            let tasks = chunks
+                .into_iter()
+                .map(|(path, chunk, array, complete)| {
+                    let transfer = self.transfer(&chunk, &array, &value.shape, &drop_axes)?;
+                    Ok((Task { path, transfer }, complete))
+                })
+                .collect::<PyResult<Vec<_>>>()?;
+            // Two updates of one file must follow each other.
+            let mut paths = HashSet::new();
+            let parallel = tasks.iter().all(|(task, _)| paths.insert(&task.path));
+            pool::run(py, tasks.len(), parallel, |i, options| {
+                let (Task { path, transfer }, complete) = &tasks[i];
+                let update = Update {
+                    transfer,
+                    complete: *complete,
+                    value: &value,
+                    write_empty_chunks,
+                };
+                self.spec
+                    .write(beneath, path, &self.shape, &update, options)
+            })?;
+            Ok(())
+        })
     }
 
     /// What `(name, chunk selection, selection of an array of that shape)` of many chunks mean, to
@@ -165,14 +169,16 @@ impl ChunkPipeline {
         shape: Vec<usize>,
         drop_axes: Vec<usize>,
     ) -> PyResult<Selected> {
-        let tasks = chunks
-            .into_iter()
-            .map(|(name, chunk, array)| {
-                let transfer = slf.get().transfer(&chunk, &array, &shape, &drop_axes)?;
-                Ok((name, transfer))
-            })
-            .collect::<PyResult<_>>()?;
-        Ok(Selected::new(slf, tasks, shape))
+        caught(|| {
+            let tasks = chunks
+                .into_iter()
+                .map(|(name, chunk, array)| {
+                    let transfer = slf.get().transfer(&chunk, &array, &shape, &drop_axes)?;
+                    Ok((name, transfer))
+                })
+                .collect::<PyResult<_>>()?;
+            Ok(Selected::new(slf, tasks, shape))
+        })
     }
 
     /// Decode a whole chunk: a new array of the chunk's shape, in C order.
@@ -181,26 +187,28 @@ impl ChunkPipeline {
         py: Python<'py>,
         data: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let copied;
-        let data: &[u8] = if let Ok(bytes) = data.cast::<PyBytes>() {
-            bytes.as_bytes()
-        } else {
-            copied = PyBuffer::<u8>::get(data)?.to_vec(py)?;
-            &copied
-        };
-        let shape = lengths(&self.shape);
-        let array = py
-            .import("numpy")?
-            .call_method1("empty", (shape.clone(), self.descr.bind(py)))?;
-        let out = Memory::write(&array, self.descr.bind(py))?;
-        pool::compute(py, || {
-            // SAFETY: the array is new, and nobody else's.
-            unsafe {
-                self.spec
-                    .decode_all("in memory", data, &self.shape, &out, &pool::options())
-            }
-        })?;
-        Ok(array)
+        caught(|| {
+            let copied;
+            let data: &[u8] = if let Ok(bytes) = data.cast::<PyBytes>() {
+                bytes.as_bytes()
+            } else {
+                copied = PyBuffer::<u8>::get(data)?.to_vec(py)?;
+                &copied
+            };
+            let shape = lengths(&self.shape);
+            let array = py
+                .import("numpy")?
+                .call_method1("empty", (shape.clone(), self.descr.bind(py)))?;
+            let out = Memory::write(&array, self.descr.bind(py))?;
+            pool::compute(py, || {
+                // SAFETY: the array is new, and nobody else's.
+                unsafe {
+                    self.spec
+                        .decode_all("in memory", data, &self.shape, &out, &pool::options())
+                }
+            })?;
+            Ok(array)
+        })
     }
 
     /// Encode a whole chunk.
@@ -209,20 +217,22 @@ impl ChunkPipeline {
         py: Python<'py>,
         chunk: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let value = Memory::read(chunk, self.descr.bind(py))?;
-        let shape = lengths(&self.shape);
-        value.expect_shape(&shape)?;
-        let encoded = pool::compute(py, || {
-            let update = Update {
-                transfer: &Transfer::all(&value.shape),
-                complete: true,
-                value: &value,
-                write_empty_chunks: true,
-            };
-            self.spec
-                .updated("in memory", &self.shape, None, &update, &pool::options())
-        })?;
-        Ok(PyBytes::new(py, &encoded.unwrap_or_default()))
+        caught(|| {
+            let value = Memory::read(chunk, self.descr.bind(py))?;
+            let shape = lengths(&self.shape);
+            value.expect_shape(&shape)?;
+            let encoded = pool::compute(py, || {
+                let update = Update {
+                    transfer: &Transfer::all(&value.shape),
+                    complete: true,
+                    value: &value,
+                    write_empty_chunks: true,
+                };
+                self.spec
+                    .updated("in memory", &self.shape, None, &update, &pool::options())
+            })?;
+            Ok(PyBytes::new(py, &encoded.unwrap_or_default()))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use zarrs_codec::CodecOptions;
 
 use crate::array::Array;
 use crate::cache::Held;
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 use crate::fetch;
 use crate::memory::Memory;
 use crate::objects::Client;
@@ -43,38 +43,40 @@ struct Job {
 /// `ValueError` if a run is out of bounds, or if two of them share rows of their outputs.
 #[pyfunction]
 pub fn read_rows(py: Python<'_>, jobs: Vec<PyJob<'_>>) -> PyResult<()> {
-    let jobs = jobs
-        .into_iter()
-        .map(|job| Job::new(py, job))
-        .collect::<PyResult<Vec<_>>>()?;
-    expect_disjoint(&jobs)?;
-    let clients = jobs
-        .iter()
-        .map(|job| job.array.get().client(py))
-        .collect::<Result<Vec<_>>>()?;
-    if clients.iter().any(Option::is_some) {
-        return read_objects(py, &jobs, &clients);
-    }
-    if let [job] = &jobs[..]
-        && let [run] = &job.runs[..]
-        && job.array.get().is_in_one_chunk(&run.0)
-    {
-        return Ok(pool::alone(py, |options| {
-            job.read(&job.array.get().cut_rows(&job.runs)?, 0, options)
-        })?);
-    }
-    let tasks = pool::compute(py, || {
-        let mut tasks = Vec::new();
-        for job in &jobs {
-            let parts = Arc::new(job.array.get().cut_rows(&job.runs)?);
-            tasks.extend((0..parts.len()).map(|i| (job, Arc::clone(&parts), i)));
+    caught(|| {
+        let jobs = jobs
+            .into_iter()
+            .map(|job| Job::new(py, job))
+            .collect::<PyResult<Vec<_>>>()?;
+        expect_disjoint(&jobs)?;
+        let clients = jobs
+            .iter()
+            .map(|job| job.array.get().client(py))
+            .collect::<Result<Vec<_>>>()?;
+        if clients.iter().any(Option::is_some) {
+            return read_objects(py, &jobs, &clients);
         }
-        pool::spread(tasks.len(), &pool::options(), |i, options| {
-            let (job, parts, i) = &tasks[i];
-            job.read(parts, *i, options)
-        })
-    });
-    Ok(tasks?)
+        if let [job] = &jobs[..]
+            && let [run] = &job.runs[..]
+            && job.array.get().is_in_one_chunk(&run.0)
+        {
+            return Ok(pool::alone(py, |options| {
+                job.read(&job.array.get().cut_rows(&job.runs)?, 0, options)
+            })?);
+        }
+        let tasks = pool::compute(py, || {
+            let mut tasks = Vec::new();
+            for job in &jobs {
+                let parts = Arc::new(job.array.get().cut_rows(&job.runs)?);
+                tasks.extend((0..parts.len()).map(|i| (job, Arc::clone(&parts), i)));
+            }
+            pool::spread(tasks.len(), &pool::options(), |i, options| {
+                let (job, parts, i) = &tasks[i];
+                job.read(parts, *i, options)
+            })
+        });
+        Ok(tasks?)
+    })
 }
 
 /// [`read_rows`] where arrays are in object stores, some of them or all.

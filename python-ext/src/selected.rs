@@ -11,7 +11,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
 use crate::chunk::{Update, size, whole};
-use crate::errors::{Error, Result};
+use crate::errors::{Error, Result, caught};
 use crate::fetched::{Fetched, fetched};
 use crate::memory::Memory;
 use crate::pipeline::{ChunkPipeline, disjoint};
@@ -53,15 +53,17 @@ impl Selected {
     /// What to fetch of each chunk: its index alone, as `(is at the end, bytes)`, or None for all of
     /// it: because it is not sharded, most of it is needed, or it has no more than `gap` bytes.
     fn indexes(&self, py: Python<'_>, gap: u64) -> PyResult<Vec<Option<(bool, u64)>>> {
-        let mut indexes = Vec::new();
-        pool::alone(py, |_| {
-            let tasks = self.tasks.iter();
-            indexes = tasks
-                .map(|task| self.index(task, gap))
-                .collect::<Result<_>>()?;
-            Ok(())
-        })?;
-        Ok(indexes)
+        caught(|| {
+            let mut indexes = Vec::new();
+            pool::alone(py, |_| {
+                let tasks = self.tasks.iter();
+                indexes = tasks
+                    .map(|task| self.index(task, gap))
+                    .collect::<Result<_>>()?;
+                Ok(())
+            })?;
+            Ok(indexes)
+        })
     }
 
     /// Which bytes of shard `i` to fetch, given its index; None for all of it.
@@ -75,62 +77,67 @@ impl Selected {
         gap: u64,
         limit: u64,
     ) -> PyResult<Option<Vec<(u64, u64)>>> {
-        let Some((task, (sharding, grid))) = self.tasks.get(i).zip(self.sharding()) else {
-            return Ok(None);
-        };
-        let index = Fetched::new(index)?;
-        let mut encoded = vec![0; index.len()];
-        index.copy(0, &mut encoded);
-        let name = &task.name;
-        let mut ranges = Some(Vec::new());
-        pool::alone(py, |options| {
-            let expected = sharding.index_len(name, &grid)?;
-            if encoded.len() != expected {
-                return Err(Error::Codec(format!(
-                    "chunk {name}: expected the {expected} bytes of its index, got {}",
-                    encoded.len()
-                )));
-            }
-            let index = sharding.decode_index(name, &encoded, &grid, options)?;
-            let size = sharding.size_limit(name, &grid, self.pipeline.get().spec.item)?;
-            let mut wanted = Vec::new();
-            for place in shard::places(sharding, &grid, std::slice::from_ref(&task.transfer))? {
-                let Ok(range) = shard::range_of(name, index[place], size) else {
-                    // How long the shard is decides whether that is an error.
-                    ranges = None;
-                    return Ok(());
-                };
-                wanted.extend(range);
-            }
-            let merged = shard::coalesced(wanted, gap, limit);
-            ranges = Some(
-                merged
-                    .into_iter()
-                    .map(|Range { start, end }| (start, end))
-                    .collect(),
-            );
-            Ok(())
-        })?;
-        Ok(ranges)
+        caught(|| {
+            let Some((task, (sharding, grid))) = self.tasks.get(i).zip(self.sharding()) else {
+                return Ok(None);
+            };
+            let index = Fetched::new(index)?;
+            let mut encoded = vec![0; index.len()];
+            index.copy(0, &mut encoded);
+            let name = &task.name;
+            let mut ranges = Some(Vec::new());
+            pool::alone(py, |options| {
+                let expected = sharding.index_len(name, &grid)?;
+                if encoded.len() != expected {
+                    return Err(Error::Codec(format!(
+                        "chunk {name}: expected the {expected} bytes of its index, got {}",
+                        encoded.len()
+                    )));
+                }
+                let index = sharding.decode_index(name, &encoded, &grid, options)?;
+                let size = sharding.size_limit(name, &grid, self.pipeline.get().spec.item)?;
+                let mut wanted = Vec::new();
+                for place in shard::places(sharding, &grid, std::slice::from_ref(&task.transfer))? {
+                    let Ok(range) = shard::range_of(name, index[place], size) else {
+                        // How long the shard is decides whether that is an error.
+                        ranges = None;
+                        return Ok(());
+                    };
+                    wanted.extend(range);
+                }
+                let merged = shard::coalesced(wanted, gap, limit);
+                ranges = Some(
+                    merged
+                        .into_iter()
+                        .map(|Range { start, end }| (start, end))
+                        .collect(),
+                );
+                Ok(())
+            })?;
+            Ok(ranges)
+        })
     }
 
     /// Read what is selected of chunks that were fetched into `out`.
     fn read(&self, py: Python<'_>, chunks: Vec<Chunk>, out: &Bound<'_, PyAny>) -> PyResult<()> {
-        let pipeline = self.pipeline.get();
-        let out = Memory::write(out, pipeline.descr.bind(py))?;
-        self.expect_shape(&out)?;
-        let chunks = chunks
-            .into_iter()
-            .map(|(i, bytes, pieces)| Ok((self.task(i)?, self.file(i, bytes, pieces)?)))
-            .collect::<PyResult<Vec<_>>>()?;
-        let parallel = disjoint(chunks.iter().map(|(task, _)| &task.transfer), &out.shape);
-        pool::run(py, chunks.len(), parallel, |i, options| {
-            let (Task { name, transfer }, file) = &chunks[i];
-            let source = Source::new(&pipeline.spec, name.clone(), file.clone(), &pipeline.shape);
-            // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
-            unsafe { source.read(std::slice::from_ref(transfer), &out, options) }
-        })?;
-        Ok(())
+        caught(|| {
+            let pipeline = self.pipeline.get();
+            let out = Memory::write(out, pipeline.descr.bind(py))?;
+            self.expect_shape(&out)?;
+            let chunks = chunks
+                .into_iter()
+                .map(|(i, bytes, pieces)| Ok((self.task(i)?, self.file(i, bytes, pieces)?)))
+                .collect::<PyResult<Vec<_>>>()?;
+            let parallel = disjoint(chunks.iter().map(|(task, _)| &task.transfer), &out.shape);
+            pool::run(py, chunks.len(), parallel, |i, options| {
+                let (Task { name, transfer }, file) = &chunks[i];
+                let source =
+                    Source::new(&pipeline.spec, name.clone(), file.clone(), &pipeline.shape);
+                // SAFETY: the selections of `out` are disjoint, or the tasks run one by one.
+                unsafe { source.read(std::slice::from_ref(transfer), &out, options) }
+            })?;
+            Ok(())
+        })
     }
 
     /// Whether a write to chunk `i` needs the bytes that are there; not if it `is_complete`.
@@ -148,34 +155,38 @@ impl Selected {
         value: &Bound<'py, PyAny>,
         write_empty_chunks: bool,
     ) -> PyResult<Vec<Option<Bound<'py, PyArray1<u8>>>>> {
-        let pipeline = self.pipeline.get();
-        let value = Memory::read(value, pipeline.descr.bind(py))?;
-        self.expect_shape(&value)?;
-        let chunks = chunks
-            .into_iter()
-            .map(|(i, complete, bytes)| Ok(((self.task(i)?, complete), self.file(i, bytes, None)?)))
-            .collect::<PyResult<Vec<_>>>()?;
-        let encoded: Vec<_> = chunks.iter().map(|_| Mutex::new(None)).collect();
-        pool::run(py, chunks.len(), true, |i, options| {
-            let ((Task { name, transfer }, complete), file) = &chunks[i];
-            let update = Update {
-                transfer,
-                complete: *complete,
-                value: &value,
-                write_empty_chunks,
-            };
-            let (spec, shape) = (&pipeline.spec, &pipeline.shape);
-            let old = file.clone().filter(|_| !update.replaces(shape));
-            let old = old.map(|old| Source::new(spec, name.clone(), Some(old), shape));
-            let bytes = spec.updated(name, shape, old.as_ref(), &update, options)?;
-            *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = bytes;
-            Ok(())
-        })?;
-        let encoded = encoded.into_iter().map(Mutex::into_inner);
-        Ok(encoded
-            .map(|bytes| bytes.unwrap_or_else(PoisonError::into_inner))
-            .map(|bytes| Some(PyArray1::from_vec(py, bytes?)))
-            .collect())
+        caught(|| {
+            let pipeline = self.pipeline.get();
+            let value = Memory::read(value, pipeline.descr.bind(py))?;
+            self.expect_shape(&value)?;
+            let chunks = chunks
+                .into_iter()
+                .map(|(i, complete, bytes)| {
+                    Ok(((self.task(i)?, complete), self.file(i, bytes, None)?))
+                })
+                .collect::<PyResult<Vec<_>>>()?;
+            let encoded: Vec<_> = chunks.iter().map(|_| Mutex::new(None)).collect();
+            pool::run(py, chunks.len(), true, |i, options| {
+                let ((Task { name, transfer }, complete), file) = &chunks[i];
+                let update = Update {
+                    transfer,
+                    complete: *complete,
+                    value: &value,
+                    write_empty_chunks,
+                };
+                let (spec, shape) = (&pipeline.spec, &pipeline.shape);
+                let old = file.clone().filter(|_| !update.replaces(shape));
+                let old = old.map(|old| Source::new(spec, name.clone(), Some(old), shape));
+                let bytes = spec.updated(name, shape, old.as_ref(), &update, options)?;
+                *encoded[i].lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+                Ok(())
+            })?;
+            let encoded = encoded.into_iter().map(Mutex::into_inner);
+            Ok(encoded
+                .map(|bytes| bytes.unwrap_or_else(PoisonError::into_inner))
+                .map(|bytes| Some(PyArray1::from_vec(py, bytes?)))
+                .collect())
+        })
     }
 }
 

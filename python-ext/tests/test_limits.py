@@ -582,3 +582,42 @@ def test_the_test_finds_such_memory() -> None:
         assert list(infallible(line)), line
     for line in ("vec![0; shape.len()]", "// vec![0; count]", "vec![0; 16]", "vec![a, b]"):
         assert not list(infallible(line)), line
+
+
+# -- panics --------------------------------------------------------------------------------------
+
+# By file: they do no more than ask, check arguments, or run on the pool, which catches panics.
+UNCAUGHT = {
+    "append.rs": {"new", "put", "stage"},
+    "array.rs": {"new", "shape", "chunks", "shards", "grid", "explain"},
+    "beneath.rs": {"python", "folder", "exchange"},
+    "document.rs": {"read_document", "document_text"},
+    "kernels.rs": {"register_alias", "xor_encode", "xor_decode"},
+    "limits.rs": {"set_limits"},
+    "objects.rs": {"new"},
+    "pipeline.rs": {"new"},
+    "selected.rs": {"merges"},
+}
+FOR_PYTHON = re.compile(
+    r"^(?P<in> *)(?:pub )?fn (?P<name>\w+)(?:<'py>)?\([^{]*-> (?:Py)?Result<(?P<body>.*?)^(?P=in)\}$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def for_python(source: str) -> Iterator[tuple[str, str]]:
+    """Names and bodies of the functions that Python calls and that can fail."""
+    blocks = re.findall(r"^#\[pymethods\]\n.*?^\}$", source, re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"^#\[pyfunction\]\n.*?^\}$", source, re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        for found in FOR_PYTHON.finditer(block):
+            yield found["name"], found["body"]
+
+
+def test_no_panic_becomes_an_exception_that_nobody_catches() -> None:
+    """PyO3's PanicException is no Exception: `errors::caught` makes errors of panics."""
+    uncaught: dict[str, set[str]] = {}
+    for path in Path(__file__).parents[1].glob("src/*.rs"):
+        for name, body in for_python(path.read_text()):
+            if "caught(" not in body:
+                uncaught.setdefault(path.name, set()).add(name)
+    assert uncaught == UNCAUGHT
