@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use zarrs::array::CodecChain;
@@ -106,6 +107,22 @@ fn grid(shape: &[NonZeroU64], subchunk: &[NonZeroU64]) -> Result<Vec<NonZeroU64>
     }
     grid.push(const { NonZeroU64::new(2).unwrap() });
     Ok(grid)
+}
+
+/// What `read` returns, which reads an index from a store.
+///
+/// An index at the end is a range of so many last bytes. Of a value with fewer bytes, zarrs' `ByteRange::start`
+/// overflows, and its `MemoryStore` panics. No codec knows how many bytes a value has, unless it asks the store, which
+/// would be one more request for each shard.
+fn caught<T>(read: impl FnOnce() -> Result<T, CodecError>) -> Result<T, CodecError> {
+    // What is captured is dropped, or shared behind a reference that this does not change.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(CodecError::Other(
+            "sharding_indexed: the store panicked when the index of a shard was read, as zarrs' MemoryStore does when \
+             a shard is shorter than its index; the shard is corrupt"
+                .into(),
+        ))
+    })
 }
 
 /// zarrs' codec, asked only what it can answer.
@@ -263,9 +280,11 @@ impl ArrayToBytesCodecTraits for Guard {
         options: &CodecOptions,
     ) -> Result<Arc<dyn ArrayPartialDecoderTraits>, CodecError> {
         self.check(shape, data_type)?;
-        self.codec
-            .clone()
-            .partial_decoder(input_handle, shape, data_type, fill_value, options)
+        caught(|| {
+            self.codec
+                .clone()
+                .partial_decoder(input_handle, shape, data_type, fill_value, options)
+        })
     }
 
     fn partial_encoder(
@@ -277,13 +296,15 @@ impl ArrayToBytesCodecTraits for Guard {
         options: &CodecOptions,
     ) -> Result<Arc<dyn ArrayPartialEncoderTraits>, CodecError> {
         self.check(shape, data_type)?;
-        self.codec.clone().partial_encoder(
-            input_output_handle,
-            shape,
-            data_type,
-            fill_value,
-            options,
-        )
+        caught(|| {
+            self.codec.clone().partial_encoder(
+                input_output_handle,
+                shape,
+                data_type,
+                fill_value,
+                options,
+            )
+        })
     }
 
     #[cfg(feature = "async")]
@@ -389,6 +410,9 @@ fn entries(index: &[u8]) -> impl Iterator<Item = [u64; 2]> {
 #[cfg(test)]
 mod tests {
     use zarrs::array::ArraySubset;
+    use zarrs_codec::{StoragePartialDecoder, StoragePartialEncoder};
+    use zarrs_storage::store::MemoryStore;
+    use zarrs_storage::{ReadableWritableStorage, StoreKey};
 
     use super::*;
 
@@ -570,6 +594,33 @@ mod tests {
                 if let Ok(decoder) = decoder {
                     let window = ArraySubset::new_with_ranges(&[0..4]);
                     assert!(decoder.partial_decode(&window, &options).is_err());
+                }
+            }
+        }
+    }
+
+    /// A store may panic where it is asked for more last bytes than a value has.
+    #[test]
+    fn a_shard_in_memory_that_is_shorter_than_its_index_is_an_error() {
+        let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint16());
+        let (fill, options) = (FillValue::from(0_u16), CodecOptions::default());
+        let key = StoreKey::new("c/0").unwrap();
+        for location in ["start", "end"] {
+            let codec = codec(location);
+            for length in 0..32 {
+                let store: ReadableWritableStorage = Arc::new(MemoryStore::new());
+                store.set(&key, vec![0; length].into()).unwrap();
+                let decoder = StoragePartialDecoder::new(store.clone().readable(), key.clone());
+                let encoder = StoragePartialEncoder::new(store, key.clone());
+                for error in [
+                    (codec.clone())
+                        .partial_decoder(Arc::new(decoder), &shape, &data_type, &fill, &options)
+                        .map(drop),
+                    (codec.clone())
+                        .partial_encoder(Arc::new(encoder), &shape, &data_type, &fill, &options)
+                        .map(drop),
+                ] {
+                    assert!(error.is_err(), "{location} {length}");
                 }
             }
         }
