@@ -118,11 +118,10 @@ impl BloscCodec {
             return refuse("shuffle", parsed.shuffle.into(), "-1 <= shuffle <= 2");
         }
         // A C int, as numcodecs has it. From 2^31 on it is negative there.
-        const INT: &str = "1 <= typesize < 2^31";
         if let Some(typesize) = parsed.typesize
             && !(1..1 << 31).contains(&typesize)
         {
-            return refuse("typesize", typesize.into(), INT);
+            return refuse("typesize", typesize.into(), "1 <= typesize < 2^31");
         }
         if parsed.blocksize >= 1 << 31 {
             return refuse(
