@@ -35,6 +35,8 @@ VALUES: dict[str, Any] = {
     "2^64": 2**64,
     "1e400": float("inf"),
     "x": "x",
+    "name of a grid": "regular",
+    "name of a codec": "sharding_indexed",
     "0": 0,
     "1.5": 1.5,
     "empty text": "",

@@ -179,9 +179,11 @@ def _by_dimension(array: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
         yield "chunks", array["chunks"]
         return
     yield "dimension_names", array.get("dimension_names") or array["shape"]
-    for extension in (array["chunk_grid"], *array["codecs"][:1]):
-        if isinstance(extension, dict) and extension["name"] in {"regular", "sharding_indexed"}:
-            yield "lengths in chunk_shape", extension["configuration"]["chunk_shape"]
+    grids = [(array["chunk_grid"], "regular")]
+    grids += [(codec, "sharding_indexed") for codec in array["codecs"][:1]]
+    for grid, name in grids:
+        if isinstance(grid, dict) and grid["name"] == name:
+            yield "lengths in chunk_shape", grid["configuration"]["chunk_shape"]
 
 
 class _Absent:
