@@ -5,8 +5,13 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+#[cfg(feature = "async")]
+use std::future::poll_fn;
 use std::num::NonZeroU64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::Poll;
 
 use zarrs::array::CodecChain;
 use zarrs::array::codec::array_to_bytes::sharding::{
@@ -106,6 +111,22 @@ fn grid(shape: &[NonZeroU64], subchunk: &[NonZeroU64]) -> Result<Vec<NonZeroU64>
     }
     grid.push(const { NonZeroU64::new(2).unwrap() });
     Ok(grid)
+}
+
+/// What `read` returns, which reads an index from a store.
+///
+/// An index at the end is a range of so many last bytes. Of a value with fewer bytes, zarrs' `ByteRange::start`
+/// overflows, and its `MemoryStore` panics. No codec knows how many bytes a value has, unless it asks the store, which
+/// would be one more request for each shard.
+fn caught<T>(read: impl FnOnce() -> T) -> Result<T, CodecError> {
+    // After a panic nothing is left of what `read` made.
+    catch_unwind(AssertUnwindSafe(read)).map_err(|_| {
+        CodecError::Other(
+            "sharding_indexed: the store panicked when the index of a shard was read, as zarrs' MemoryStore does when \
+             a shard is shorter than its index; the shard is corrupt"
+                .into(),
+        )
+    })
 }
 
 /// zarrs' codec, asked only what it can answer.
@@ -263,9 +284,11 @@ impl ArrayToBytesCodecTraits for Guard {
         options: &CodecOptions,
     ) -> Result<Arc<dyn ArrayPartialDecoderTraits>, CodecError> {
         self.check(shape, data_type)?;
-        self.codec
-            .clone()
-            .partial_decoder(input_handle, shape, data_type, fill_value, options)
+        caught(|| {
+            self.codec
+                .clone()
+                .partial_decoder(input_handle, shape, data_type, fill_value, options)
+        })?
     }
 
     fn partial_encoder(
@@ -277,13 +300,15 @@ impl ArrayToBytesCodecTraits for Guard {
         options: &CodecOptions,
     ) -> Result<Arc<dyn ArrayPartialEncoderTraits>, CodecError> {
         self.check(shape, data_type)?;
-        self.codec.clone().partial_encoder(
-            input_output_handle,
-            shape,
-            data_type,
-            fill_value,
-            options,
-        )
+        caught(|| {
+            self.codec.clone().partial_encoder(
+                input_output_handle,
+                shape,
+                data_type,
+                fill_value,
+                options,
+            )
+        })?
     }
 
     #[cfg(feature = "async")]
@@ -296,10 +321,14 @@ impl ArrayToBytesCodecTraits for Guard {
         options: &CodecOptions,
     ) -> Result<Arc<dyn AsyncArrayPartialDecoderTraits>, CodecError> {
         self.check(shape, data_type)?;
-        self.codec
-            .clone()
-            .async_partial_decoder(input_handle, shape, data_type, fill_value, options)
-            .await
+        let codec = self.codec.clone();
+        let mut read =
+            codec.async_partial_decoder(input_handle, shape, data_type, fill_value, options);
+        poll_fn(|context| match caught(|| read.as_mut().poll(context)) {
+            Ok(polled) => polled,
+            Err(error) => Poll::Ready(Err(error)),
+        })
+        .await
     }
 }
 
@@ -389,6 +418,15 @@ fn entries(index: &[u8]) -> impl Iterator<Item = [u64; 2]> {
 #[cfg(test)]
 mod tests {
     use zarrs::array::ArraySubset;
+    #[cfg(feature = "async")]
+    use zarrs_codec::AsyncStoragePartialDecoder;
+    use zarrs_codec::{StoragePartialDecoder, StoragePartialEncoder};
+    #[cfg(feature = "async")]
+    use zarrs_storage::storage_adapter::sync_to_async::{
+        SyncToAsyncSpawnBlocking, SyncToAsyncStorageAdapter,
+    };
+    use zarrs_storage::store::MemoryStore;
+    use zarrs_storage::{ReadableWritableStorage, StoreKey};
 
     use super::*;
 
@@ -570,6 +608,58 @@ mod tests {
                 if let Ok(decoder) = decoder {
                     let window = ArraySubset::new_with_ranges(&[0..4]);
                     assert!(decoder.partial_decode(&window, &options).is_err());
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "async")]
+    struct Inline;
+
+    #[cfg(feature = "async")]
+    impl SyncToAsyncSpawnBlocking for Inline {
+        async fn spawn_blocking<F, R>(&self, f: F) -> R
+        where
+            F: FnOnce() -> R + Send + 'static,
+            R: Send + 'static,
+        {
+            f()
+        }
+    }
+
+    /// A store may panic where it is asked for more last bytes than a value has.
+    #[test]
+    fn a_shard_in_memory_that_is_shorter_than_its_index_is_an_error() {
+        let (shape, data_type) = ([NonZeroU64::new(4).unwrap()], data_type::uint16());
+        let (fill, options) = (FillValue::from(0_u16), CodecOptions::default());
+        let key = StoreKey::new("c/0").unwrap();
+        for location in ["start", "end"] {
+            let codec = codec(location);
+            for length in 0..32 {
+                let store: ReadableWritableStorage = Arc::new(MemoryStore::new());
+                store.set(&key, vec![0; length].into()).unwrap();
+                let decoder = StoragePartialDecoder::new(store.clone().readable(), key.clone());
+                let encoder = StoragePartialEncoder::new(store.clone(), key.clone());
+                #[cfg(feature = "async")]
+                {
+                    let store = Arc::new(SyncToAsyncStorageAdapter::new(store.clone(), Inline));
+                    let decoder = Arc::new(AsyncStoragePartialDecoder::new(store, key.clone()));
+                    let read = (codec.clone())
+                        .async_partial_decoder(decoder, &shape, &data_type, &fill, &options);
+                    assert!(
+                        futures::executor::block_on(read).is_err(),
+                        "{location} {length}"
+                    );
+                }
+                for error in [
+                    (codec.clone())
+                        .partial_decoder(Arc::new(decoder), &shape, &data_type, &fill, &options)
+                        .map(drop),
+                    (codec.clone())
+                        .partial_encoder(Arc::new(encoder), &shape, &data_type, &fill, &options)
+                        .map(drop),
+                ] {
+                    assert!(error.is_err(), "{location} {length}");
                 }
             }
         }
