@@ -28,6 +28,8 @@ from cryptography.x509.oid import NameOID
 import tempozarr
 from faulty import Answer, Faulty, files, seconds, serving, speaking
 
+pytestmark = pytest.mark.slow
+
 SHARDS, SHARD = 32, 500
 ROWS = (np.arange(SHARDS * SHARD * 20) // 7 % 1000).astype("f4").reshape(-1, 20)
 QUICK = {"max_retries": 0, "retry_timeout": 10, "timeout": 5}
