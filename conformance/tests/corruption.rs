@@ -104,11 +104,6 @@ fn judge(bound: usize, decode: impl FnOnce() -> bool) -> Outcome {
 /// What zarrs does on hostile input that a guard would have to be put in front of: a golden (by a
 /// part of its name or metadata), and a part of the fault. Each is described in `README.md`.
 const KNOWN: &[(&str, &str)] = &[
-    // A shard that is shorter than its index, in zarrs' memory store.
-    (
-        "sharding_indexed",
-        "panic: attempt to subtract with overflow",
-    ),
     // zarrs makes this codec itself, past every plugin.
     ("v2-blosc", "allocates"),
     // pco believes the length of a dictionary, and of a window.

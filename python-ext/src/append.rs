@@ -139,7 +139,7 @@ impl Appender {
             .iter()
             .map(|&n| n as u64)
             .chain(grid.iter().copied()))
-        .try_fold(1_u64, |product, n| product.checked_mul(n))
+        .try_fold(1_u64, u64::checked_mul)
         .filter(|&entries| entries <= limits().subchunks);
         if entries.is_none() {
             return Err(Error::Limit(format!(

@@ -84,7 +84,7 @@ impl ChunkPipeline {
         if let Some(sharding) = &mut spec.sharding {
             sharding.order = order;
         }
-        Ok(Self { shape, descr, spec })
+        Ok(Self { spec, shape, descr })
     }
 
     /// The numpy dtype string of `out` and `value`.
