@@ -120,7 +120,7 @@ fuzz: $(CARGO_FUZZ) $(TOOLS)/.ready ## Fuzz the codecs under AddressSanitizer, F
 		mkdir -p build/fuzz/corpus/$$target; \
 		CC=$(FUZZ_CC) CXX=$(subst gcc,g++,$(subst clang,clang++,$(FUZZ_CC))) \
 		CFLAGS="$(FUZZ_C_FLAGS)" CXXFLAGS="$(FUZZ_C_FLAGS)" CARGO_TARGET_DIR=$(CURDIR)/build/fuzz/target \
-		$(CARGO_FUZZ) +nightly run --fuzz-dir fuzz $$target build/fuzz/corpus/$$target build/fuzz/seeds/$$target -- \
+		RUSTUP_TOOLCHAIN=nightly $(CARGO_FUZZ) run --fuzz-dir fuzz $$target build/fuzz/corpus/$$target build/fuzz/seeds/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
 			-max_len=8192 -dict=fuzz/json.dict -print_final_stats=1; \
 	done

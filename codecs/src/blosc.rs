@@ -9,7 +9,8 @@
 //!
 //! ### Codec names
 //! - Zarr V3 `name`: `numcodecs.blosc`
-//! - Zarr V2 `id`: `blosc` (as a filter; zarrs makes its own codec of a compressor)
+//! - Zarr V2 `id`: `blosc` (as a filter; of a compressor zarrs makes its own codec, unless the metadata are
+//!   [`guarded`](crate::guarded))
 //!
 //! ### Configuration example
 //! ```rust

@@ -28,7 +28,7 @@
 //!
 //! [`register`] also puts guards in front of codecs of zarrs that trust stored bytes too much: shard indexes
 //! and the lengths in `vlen-utf8`, `vlen-bytes` and `pcodec` chunks are checked, and `gzip` and `blosc`
-//! decode no more than the metadata allows.
+//! decode no more than the metadata allows. Open arrays from strangers with [`guarded`] metadata.
 //!
 //! Each codec is a room of its own: a card that says what it is (the module's documentation), its
 //! configuration, kernels over plain slices that know nothing of zarrs, and the zarrs traits on top.
@@ -93,6 +93,7 @@ pub use document::store_metadata;
 pub use encoding::{Encoding, encode_with};
 pub use fixedscaleoffset::{FixedScaleOffsetCodec, FixedScaleOffsetConfiguration};
 pub use fused::{explain, fuse};
+pub use guard::guarded;
 pub use lz4::{Lz4Codec, Lz4Configuration};
 pub use lzma::{LzmaCodec, LzmaConfiguration, LzmaFilter};
 pub use packbits::{PackBitsCodec, PackBitsConfiguration};

@@ -24,6 +24,7 @@ pub fn array(data: &[u8]) {
     if limits::check(&metadata).is_err() {
         return;
     }
+    let metadata = tempozarr::guarded(metadata);
     let _ = tempozarr::explain(&metadata).to_string();
     let fused = tempozarr::fuse(&metadata);
     let unfused = read(&metadata, chunk);

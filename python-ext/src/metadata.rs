@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 use tempozarr::Encoding;
 use tempozarr::fused::Explanation;
 use zarrs::array::{Array, ArrayCreateError, ArrayMetadata};
-use zarrs::convert::array_metadata_v2_to_v3;
-use zarrs_codec::{ArrayToBytesCodecTraits, Codec, CodecMetadataOptions};
-use zarrs_metadata::v2::{ArrayMetadataV2, MetadataV2};
-use zarrs_metadata::v3::{ArrayMetadataV3, MetadataV3};
-use zarrs_plugin::ExtensionName;
+use zarrs_codec::{ArrayToBytesCodecTraits, Codec};
+use zarrs_metadata::v2::ArrayMetadataV2;
+use zarrs_metadata::v3::ArrayMetadataV3;
 
 use crate::dtype::{Kind, NATIVE};
 use crate::errors::{Error, Result};
@@ -64,7 +62,7 @@ fn parse(text: &str) -> Result<(ArrayMetadata, Option<String>)> {
         let metadata: ArrayMetadataV2 =
             serde_json::from_value(document).map_err(|error| failed(&error))?;
         tempozarr::dtype::check_v2_byte_order(&metadata).map_err(|error| failed(&error))?;
-        return Ok((guarded(metadata), dtype));
+        return Ok((tempozarr::guarded(metadata.into()), dtype));
     }
     if document["node_type"] == "group" {
         return Err(Error::Metadata("it is a group, expected an array".into()));
@@ -115,43 +113,6 @@ fn end_of_text(json: &str) -> usize {
         ends
     });
     end.map_or(json.len(), |(at, _)| at + 1)
-}
-
-/// zarrs makes the blosc codec of Zarr 2 metadata itself, past the guards of the codec crate; as
-/// Zarr 3 metadata, where zarrs can translate it, the array gets the guarded one.
-fn guarded(metadata: ArrayMetadataV2) -> ArrayMetadata {
-    let is_blosc = |codec: &MetadataV2| codec.id() == "blosc";
-    if metadata.compressor.as_ref().is_some_and(is_blosc)
-        && let Some(translated) = translated(&metadata)
-    {
-        return ArrayMetadata::V3(translated);
-    }
-    ArrayMetadata::V2(metadata)
-}
-
-/// The array in Zarr 3 metadata, with the filters as the codec crate has them: zarrs would translate
-/// them through codecs of its own, some of which forget what numbers they were given.
-fn translated(metadata: &ArrayMetadataV2) -> Option<ArrayMetadataV3> {
-    let filters = metadata.filters.iter().flatten();
-    let filters: Option<Vec<_>> = filters
-        .map(|filter| match Codec::from_metadata(filter).ok()? {
-            Codec::ArrayToBytes(_) => None,
-            codec => Some(MetadataV3::new_with_configuration(
-                codec.name_v3()?,
-                codec.configuration_v3(&CodecMetadataOptions::default())?,
-            )),
-        })
-        .collect();
-    let Some(filters) = filters else {
-        return array_metadata_v2_to_v3(metadata).ok();
-    };
-    let mut unfiltered = metadata.clone();
-    unfiltered.filters = None;
-    let mut translated = array_metadata_v2_to_v3(&unfiltered).ok()?;
-    let is_bytes = |codec: &MetadataV3| codec.name() == "bytes";
-    let place = translated.codecs.iter().position(is_bytes)?;
-    translated.codecs.splice(place..place, filters);
-    Some(translated)
 }
 
 /// Check that the codecs take the array's chunks and data type: zarrs asks them at the first read.
