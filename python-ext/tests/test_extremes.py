@@ -23,6 +23,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer.cpu import Buffer
+from zarr.registry import get_codec_class
 from zarr.storage import MemoryStore
 
 from conftest import DEFAULT_PIPELINE
@@ -257,6 +258,8 @@ KNOWN: list[tuple[str, dict[str, Json], str]] = [
     ("numcodecs.delta", {"dtype": "f4"}, "int32"),
     ("numcodecs.delta", {"dtype": "i4"}, "float32"),
     ("numcodecs.astype", {"encode_dtype": "<f8", "decode_dtype": "i4"}, "float32"),
+    # zarr wants an order of bytes; zarr-python 3.1 takes that of the machine.
+    ("bytes", {}, "int32"),
 ]
 LOSSY = {
     "astype",
@@ -383,6 +386,15 @@ def tolerance(codec: Json, values: NDArray[Any]) -> float | None:
     return 0
 
 
+def is_known(name: str) -> bool:
+    """Return whether zarr-python has a codec of that name."""
+    try:
+        get_codec_class(name)
+    except KeyError:
+        return False
+    return True
+
+
 def kept(read: NDArray[Any], values: NDArray[Any], tolerance: float) -> bool:
     """Return whether values are as they were given."""
     if not tolerance:
@@ -492,4 +504,6 @@ def test_extreme_parameters(
         start = number + 1
     told = [f"{event}\n  {json.dumps(arrays[number]['codecs'])}" for number, event in faults]
     assert not faults, f"{len(faults)} of {len(cases)}\n" + "\n".join(told)
-    assert {"taken", "refused"} <= set(outcomes)
+    # zarr-python 3.1 has fewer codecs.
+    taken = "taken" if is_known(name) else "taken by us"
+    assert {taken, "refused"} <= set(outcomes)
