@@ -72,10 +72,11 @@ test-rust: $(TOOLS)/.ready ## Run the tests of the Rust crates
 
 .PHONY: test-python
 test-python: $(if $(filter-out no,$(ZARRITA)),conformance/zarrita/node_modules/.ready)
-test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found
+test-python: $$(foreach v,$$(PYTHONS),.venv/py$$(v)/.tempozarr) ## Run the Python tests on every Python found; slow ones on the oldest and the newest
 	@for v in $(PYTHONS); do for suite in $(SUITES); do \
-		echo "== Python $$v: $$suite"; \
-		.venv/py$$v/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . $$suite $(ARGS); \
+		case $$v in $(firstword $(PYTHONS))|$(lastword $(PYTHONS))) some=() ;; *) some=(-m "not slow") ;; esac; \
+		echo "== Python $$v: $$suite $${some[*]}"; \
+		.venv/py$$v/bin/python -m pytest -c python-ext/pyproject.toml --rootdir . $$suite "$${some[@]}" $(ARGS); \
 	done; done
 	@echo "Tested on Python $(PYTHONS); not tested: $(or $(strip $(filter-out $(PYTHONS),$(SUPPORTED)) \
 		$(if $(filter no,$(ZARRITA)),zarrita.js)),none)."

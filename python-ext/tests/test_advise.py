@@ -20,7 +20,7 @@ from tempozarr._advice import GOALS, Candidate, frontier, recommend
 from tempozarr._candidates import Chain, largest_error
 from tempozarr.schema import ArraySchema, GroupSchema
 
-pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")]
 
 BOOKS = Path(__file__).parents[2] / "examples/data/books.zarr"
 QUICK: dict[str, Any] = {"seconds": 2.0}

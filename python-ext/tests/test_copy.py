@@ -727,3 +727,13 @@ def test_the_report(source: Path, tmp_path: Path) -> None:
     assert json.dumps(list(report)) == '["book", "deep/er/time"]'
     with pytest.raises(AttributeError):
         report.seconds = 3  # type: ignore[misc]
+
+
+def test_what_zarr_python_cannot_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    source = zarr.create_array(
+        tmp_path / "source", shape=(8,), chunks=(8,), dtype="string", compressors=None
+    )
+    source[:] = np.array(["a"] * 8, np.dtypes.StringDType())
+    (tmp_path / "source" / "c" / "0").write_bytes(b"\xff" * 7)
+    with pytest.raises(tempozarr.CodecError, match="zarr-python cannot read"):
+        tempozarr.copy(tmp_path / "source", tmp_path / "target")

@@ -17,6 +17,8 @@ from producer import SCHEMA, append_for_ever, rows
 from tempozarr import Writer
 from test_writer import check
 
+pytestmark = pytest.mark.slow
+
 KILLS = 200
 LAYOUT = {"book": (64, 512), "time": (512, None), "mid/raw": (32, 256)}
 

@@ -18,7 +18,7 @@ from zarr.codecs.numcodecs import Delta
 
 import tempozarr
 
-pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOOKS = EXAMPLES / "data/books.zarr"

@@ -28,6 +28,8 @@ from zarr.storage import MemoryStore
 from conftest import DEFAULT_PIPELINE
 from tempozarr import TempozarrError, _core
 
+pytestmark = pytest.mark.slow
+
 Json = Any
 SECONDS = 10
 MEMORY = 8 << 30

@@ -11,7 +11,10 @@ import pytest
 
 from faultfs.scenarios import SCENARIOS
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's"),
+]
 
 TESTS = Path(__file__).parent
 

@@ -19,7 +19,7 @@ from producer import MID, TIME, rows
 from tempozarr import StoreError, Writer, _commit, _core
 from tempozarr.schema import GroupSchema
 
-pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Numcodecs codecs:UserWarning")]
 
 TWO = GroupSchema(arrays=[TIME], groups=[GroupSchema(name="mid", arrays=[MID])])
 SMALL = {"time": (8, None), "mid/raw": (4, 16)}

@@ -20,6 +20,8 @@ import zarr
 import tempozarr
 from tempozarr import __main__ as command
 
+pytestmark = pytest.mark.slow
+
 Document = dict[str, Any]
 
 _GONE = object()

@@ -22,6 +22,7 @@ import pytest
 import zarr
 
 import numbered
+from faulty import Faulty, Response, files, serving
 from numbered import Source, ids, loader_of, write
 from tempozarr import WindowLoader
 from trainer import train
@@ -272,16 +273,22 @@ def interrupted(code: str, *args: str) -> tuple[subprocess.Popen[str], str, floa
 
 
 def test_interrupt_while_a_source_does_not_answer(tmp_path: Path) -> None:
-    store = write(tmp_path / "a", np.arange(100), 10)
-    (store / "c" / "5").unlink()
-    os.mkfifo(store / "c" / "5")  # opening it waits for a writer
+    write(tmp_path / "a", np.arange(100), 10)
+    found = files(tmp_path)
+
+    def answer(method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
+        if path.endswith("/c/5"):
+            server.closing.wait(WAIT)
+        return found(method, path, headers, body)
+
     code = """
     from numbered import loader_of
     print("ready", flush=True)
     for batch in loader_of(sys.argv[1], arrays={"id": None}):
         pass
     """
-    process, errors, seconds = interrupted(code, str(store))
+    with serving(Faulty(answer)) as server:
+        process, errors, seconds = interrupted(code, f"{server.url}/a")
     assert process.returncode == -signal.SIGINT
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert errors.count("Traceback") == 1

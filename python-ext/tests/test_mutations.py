@@ -11,6 +11,8 @@ import pytest
 
 from mutants import Case, Pools, draw, goldens, groups
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 CASES = 2000
 

@@ -14,7 +14,10 @@ from faultfs.power import Disk, Tree
 from faultfs.shim import Call
 from test_faults import disturb
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's"),
+]
 
 
 def after(*calls: tuple[Any, ...], before: Path) -> list[Tree]:

@@ -446,6 +446,12 @@ def beside(root: Path, *, sync: bool) -> Iterator[Path]:
     """
     folder = root.with_name(f".{root.name}.{uuid.uuid4().hex}.unfinished")
     folder.mkdir()
+    try:
+        lock = Lock(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
     with contextlib.ExitStack() as stack:
 
         def clean() -> None:
@@ -453,7 +459,7 @@ def beside(root: Path, *, sync: bool) -> Iterator[Path]:
                 if not _exists(folder / "old") or _is_store(root):
                     _remove_beside(folder, sync=sync)
 
-        stack.callback(Lock(folder).release)
+        stack.callback(lock.release)
         stack.callback(clean)
         with _at(folder) as place:
             _write_new(_MADE, str(_mark(place, sync=sync)), place, sync=sync)

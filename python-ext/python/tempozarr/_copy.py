@@ -39,6 +39,7 @@ from tempozarr._sources import (
     find,
     keep_apart,
     place_of,
+    read_by_zarr,
     read_rows,
     regions,
 )
@@ -354,7 +355,7 @@ def _copy_whole(job: Job, beneath: _core.Beneath, *, sync: bool) -> None:
         (folder / "zarr.json").write_text(json.dumps(job.whole_metadata(), indent=2))
         copied = zarr.open_array(folder, mode="r+")
         for region in regions(source):
-            copied[region] = source[region]
+            copied[region] = read_by_zarr(source, region)
         if sync:
             sync_tree(folder)
         if not job.path:
@@ -438,7 +439,7 @@ def _verify(job: Job, root: Path, told: Callable[[int], None]) -> float | tuple[
 def _verify_whole(job: Job, folder: Path) -> None:
     source, copied = by_zarr(job.array), zarr.open_array(folder, mode="r")
     for region in regions(source):
-        ours, theirs = np.asarray(copied[region]), np.asarray(source[region])
+        ours, theirs = (np.asarray(read_by_zarr(array, region)) for array in (copied, source))
         if ours.dtype.kind in "TO":
             same = np.array_equal(ours, theirs)
         else:

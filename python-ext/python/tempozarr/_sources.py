@@ -18,7 +18,7 @@ from tempozarr import _array, _chains
 from tempozarr._array import Array, Cache, _folder, _native, located, nodes
 from tempozarr._chunks import Keys
 from tempozarr._documents import path_problem
-from tempozarr._errors import MetadataError, StoreError, TempozarrError
+from tempozarr._errors import CodecError, MetadataError, StoreError, TempozarrError
 from tempozarr._folders import expect_files
 from tempozarr._objects import Folder, scheme_of, shown
 
@@ -210,8 +210,24 @@ def read_rows(
     if isinstance(array, Array):
         array.read(slice(start, stop), out=rows)
     else:
-        rows[...] = array[start:stop]
+        rows[...] = read_by_zarr(array, slice(start, stop))
     return rows
+
+
+def read_by_zarr(array: zarr.Array[Any], selection: Any) -> Any:
+    """Read a selection by zarr-python.
+
+    Raises
+    ------
+    CodecError
+        If it raises anything that is no error of its store: what is stored is not as it says then.
+    """
+    try:
+        return array[selection]
+    except (OSError, TempozarrError):
+        raise
+    except Exception as e:
+        raise CodecError(f"zarr-python cannot read {array}: {type(e).__name__}: {e}") from e
 
 
 def regions(array: zarr.Array[Any]) -> Iterator[Any]:
