@@ -517,7 +517,8 @@ class Exercise:
                 if values is None:
                     continue
                 array[selection] = values
-                self._same("enable write", np.asarray(array[selection]), np.asarray(values))
+                if not self._rounds(path):
+                    self._same("enable write", np.asarray(array[selection]), np.asarray(values))
 
 
 def _walk(writer: tempozarr.Writer) -> list[tuple[str, Any]]:
