@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from zarr.core.buffer import default_buffer_prototype
 import tempozarr
 from conftest import create
 from faulty import Faulty, files, serving
+from mutants import remove
 from tempozarr import __main__ as command
 from tempozarr._documents import DEEPEST
 from tempozarr.schema import schema_of
@@ -472,13 +474,20 @@ def test_folders_of_chunks_in_circles(links: dict[str, str], store: Path) -> Non
     np.testing.assert_array_equal(tempozarr.open_array(store / "plain")[...], ROWS)
 
 
-def test_groups_nested_without_end(tmp_path: Path) -> None:
-    """As deep as that is a path that systems take, and no store."""
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """Folder of groups as deep as systems take, and no store is."""
     root = folder = tmp_path / "store"
     for _ in range(1200):
         folder.mkdir()
         (folder / "zarr.json").write_text(json.dumps(GROUP))
         folder = folder / "g"
+    yield root
+    remove(root)  # pytest cannot, before Python 3.13
+
+
+def test_groups_nested_without_end(tmp_path: Path, deep: Path) -> None:
+    root = deep
     text = f"expected groups nested at most {DEEPEST} deep, got more at "
     group = tempozarr.open_group(root)
     assert text in group.tree()
@@ -496,6 +505,18 @@ def test_groups_nested_without_end(tmp_path: Path) -> None:
     assert group[inner].tree() is not None  # type: ignore[union-attr]
     path = root / inner
     assert tempozarr.verify(path).ok
+
+
+def test_what_is_nested_without_end_is_replaced_or_left(deep: Path) -> None:
+    schema = tempozarr.schema.ArraySchema(name="a", dtype="float32")
+    if sys.version_info < (3, 13):
+        with pytest.raises(tempozarr.StoreError, match="nested too deeply for it to be replaced"):
+            tempozarr.Writer(deep, schema, mode="w", sync=False)
+        assert (deep / "g" / "g").is_dir()
+    else:
+        tempozarr.Writer(deep, schema, mode="w", sync=False).close()
+        assert not (deep / "g").exists()
+    assert {path.name for path in deep.parent.iterdir()} == {deep.name}
 
 
 def test_groups_that_may_not_be_listed(store: Path) -> None:

@@ -381,7 +381,7 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
         if there:
             before.append(Lock(root))
             # Arrays and groups may have writers of their own.
-            before += (Lock(file.parent) for file in root.glob("*/**/zarr.json"))
+            before += (Lock(file.parent) for file in _nodes_in(root))
         with beside(root, sync=sync) as folder:
             new = folder / "store"
             new.mkdir()
@@ -407,6 +407,17 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
         for held in before:
             held.release()
     return lock
+
+
+def _nodes_in(root: Path) -> list[Path]:
+    """The `zarr.json` of all arrays and groups in a store."""
+    try:
+        return list(root.glob("*/**/zarr.json"))
+    except RecursionError:  # of Python before 3.13
+        raise StoreError(
+            f"the groups of {root} are nested too deeply for it to be replaced: remove it, or "
+            "choose another path"
+        ) from None
 
 
 def _put(new: Path, root: Path) -> Callable[[], object]:
@@ -473,12 +484,12 @@ def _remove_beside(folder: Path, *, sync: bool) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
+                _rmtree(entry.path)
             elif entry.name not in {_HERE, _MADE}:
                 os.unlink(entry.path)  # noqa: PTH108 (an entry has no such method)
     if sync:
         sync_paths([folder])
-    shutil.rmtree(folder)
+    _rmtree(folder)
 
 
 def unfinished(root: Path) -> list[Path]:
@@ -901,7 +912,17 @@ def _move_across(name: str, source: int, place: str, target: int) -> None:
 
 def _remove_tree(beneath: _core.Beneath, path: str) -> None:
     with _parent(beneath, path) as (folder, name):
-        shutil.rmtree(name, dir_fd=folder)
+        _rmtree(name, folder)
+
+
+def _rmtree(path: str | Path, folder: int | None = None) -> None:
+    """Remove a folder; an OSError, too, if Python before 3.13 calls itself too often for that."""
+    try:
+        shutil.rmtree(path, dir_fd=folder)
+    except RecursionError:
+        raise OSError(
+            errno.ENAMETOOLONG, "folders are nested too deeply to be removed", str(path)
+        ) from None
 
 
 def _sync_folders(beneath: _core.Beneath, folders: Iterable[str]) -> None:
