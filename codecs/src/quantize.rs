@@ -40,7 +40,7 @@ use crate::dtype::{
 use crate::elements::fixed;
 use crate::fill;
 use crate::partial::{PartialCodec, partial_coders};
-use crate::scalar::{Operation, Scalar, apply, overflow, round};
+use crate::scalar::{Operation, Scalar, apply, round};
 use crate::util::{array_on_one_thread, codec_traits, named};
 
 const NAME: &str = "numcodecs.quantize";
@@ -173,19 +173,12 @@ impl ArrayToArrayCodecTraits for QuantizeCodec {
         bytes: ArrayBytes<'a>,
         shape: &[NonZeroU64],
         data_type: &DataType,
-        fill_value: &FillValue,
+        _fill_value: &FillValue,
         _options: &CodecOptions,
     ) -> Result<ArrayBytes<'a>, CodecError> {
         self.check(data_type)?;
         let bytes = fixed(bytes, shape, self.dtype)?.into_owned();
         let scale = Scalar::Float(self.scale);
-        let size = self.dtype.size();
-        let is_fill = |index: usize| &bytes[index * size..][..size] == fill_value.as_ne_bytes();
-        if let Some(lost) = overflow(&bytes, self.dtype, Operation::Times, scale, is_fill)? {
-            return Err(CodecError::Other(format!(
-                "{NAME}: {lost}: nothing was stored; replace such values or keep fewer digits"
-            )));
-        }
         let (mut bytes, _) = apply(bytes, self.dtype, Operation::Times, scale)?;
         round(&mut bytes, self.dtype);
         let (bytes, _) = apply(bytes, self.dtype, Operation::Over, scale)?;
@@ -250,21 +243,6 @@ mod tests {
         ] {
             assert_eq!(scale(digits), 2_f64.powi(bits), "{digits}");
         }
-    }
-
-    /// They would be stored as NaN.
-    #[test]
-    fn digits_that_the_type_does_not_have_are_errors() {
-        let codec = json!({"name": NAME, "configuration": {"digits": 40, "dtype": "<f4"}});
-        let array = open(&v3(&json!("float32"), &json!(0), &[codec])).unwrap();
-        let values = crate::testing::raw(&[2.5_f32; 12]);
-        let error = array.store_chunk(&[0, 0], ArrayBytes::from(values));
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("element 0 (2.5 * "), "{error}");
-        assert!(
-            error.contains("has no value as float32: nothing was stored"),
-            "{error}"
-        );
     }
 
     #[test]

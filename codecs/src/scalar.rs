@@ -3,9 +3,9 @@
 use half::f16;
 use serde_json::Number;
 
-use crate::cast::{CastError, CastFrom, Overflow, cast_bytes};
+use crate::cast::{CastFrom, Overflow, cast_bytes};
 use crate::dtype::{Bool, NumericType, dispatch, integers};
-use crate::elements::{elements, with_elements_mut};
+use crate::elements::with_elements_mut;
 
 /// A number of JSON, which is one of Python.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,17 +39,6 @@ pub(crate) enum Operation {
     Minus,
     Times,
     Over,
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Plus => "+",
-            Self::Minus => "-",
-            Self::Times => "*",
-            Self::Over => "/",
-        })
-    }
 }
 
 /// The type that numpy computes in: a number of Python has no width of its own.
@@ -92,38 +81,6 @@ pub(crate) fn apply(
     }
 }
 
-/// The first element that `operation` takes out of the type that it is done in: an integer that would
-/// wrap, or a number that would be none. `exempt` says, by index, which ones do not matter.
-///
-/// # Errors
-/// As [`apply`].
-pub(crate) fn overflow(
-    bytes: &[u8],
-    numeric: NumericType,
-    operation: Operation,
-    number: Scalar,
-    exempt: impl Fn(usize) -> bool,
-) -> Result<Option<CastError>, String> {
-    let target = promoted(numeric, operation, number);
-    let bytes =
-        cast_bytes(bytes, numeric, target, Overflow::Wrap).map_err(|error| error.to_string())?;
-    dispatch!(target, T => {
-        let number = T::of(number).ok_or_else(|| format!("{number} is not a value of {}", target.name()))?;
-        let elements = elements::<T>(&bytes);
-        let lost = elements.iter().enumerate();
-        let lost = lost.filter(|(_, element)| element.overflows(operation, number));
-        let first = lost.map(|(index, _)| index).find(|index| !exempt(*index));
-        Ok(first.map(|index| CastError { index, value: format!("{} {operation} {number}", elements[index]), target }))
-    }, bool => Ok(None))
-}
-
-/// Whether `operation` on elements of `numeric` takes `number` for a zero, or for no number.
-pub(crate) fn is_degenerate(numeric: NumericType, operation: Operation, number: Scalar) -> bool {
-    dispatch!(promoted(numeric, operation, number), T => {
-        T::of(number).is_some_and(|number| number.is_degenerate(operation))
-    })
-}
-
 /// Round elements of `numeric` to integers, ties to even, if it is a float.
 pub(crate) fn round(bytes: &mut [u8], numeric: NumericType) {
     dispatch!(numeric, T => with_elements_mut::<T, _>(bytes, |elements| {
@@ -136,8 +93,6 @@ pub(crate) fn round(bytes: &mut [u8], numeric: NumericType) {
 trait Element: Copy {
     fn of(number: Scalar) -> Option<Self>;
     fn operate(self, operation: Operation, number: Self) -> Self;
-    fn overflows(self, operation: Operation, number: Self) -> bool;
-    fn is_degenerate(self, operation: Operation) -> bool;
     fn rounded(self) -> Self {
         self
     }
@@ -161,20 +116,6 @@ macro_rules! integer_elements {
                     Operation::Over => self.checked_div(number).unwrap_or(0),
                 }
             }
-
-            fn overflows(self, operation: Operation, number: Self) -> bool {
-                match operation {
-                    Operation::Plus => self.checked_add(number),
-                    Operation::Minus => self.checked_sub(number),
-                    Operation::Times => self.checked_mul(number),
-                    Operation::Over => self.checked_div(number),
-                }
-                .is_none()
-            }
-
-            fn is_degenerate(self, operation: Operation) -> bool {
-                matches!(operation, Operation::Times | Operation::Over) && self == 0
-            }
         }
     )* };
 }
@@ -189,14 +130,6 @@ impl Element for Bool {
 
     fn operate(self, _operation: Operation, _number: Self) -> Self {
         self
-    }
-
-    fn overflows(self, _operation: Operation, _number: Self) -> bool {
-        false
-    }
-
-    fn is_degenerate(self, _operation: Operation) -> bool {
-        false
     }
 }
 
@@ -220,15 +153,6 @@ macro_rules! float_elements {
                 }
             }
 
-            fn overflows(self, operation: Operation, number: Self) -> bool {
-                self.is_finite() && !self.operate(operation, number).is_finite()
-            }
-
-            fn is_degenerate(self, operation: Operation) -> bool {
-                let divides = matches!(operation, Operation::Times | Operation::Over);
-                !self.is_finite() || (divides && self == 0.0)
-            }
-
             fn rounded(self) -> Self {
                 self.round_ties_even()
             }
@@ -248,14 +172,6 @@ impl Element for f16 {
         Self::cast(&f32::cast(&self).operate(operation, f32::cast(&number)))
     }
 
-    fn overflows(self, operation: Operation, number: Self) -> bool {
-        self.is_finite() && !self.operate(operation, number).is_finite()
-    }
-
-    fn is_degenerate(self, operation: Operation) -> bool {
-        f32::cast(&self).is_degenerate(operation)
-    }
-
     fn rounded(self) -> Self {
         Self::cast(&f32::cast(&self).rounded())
     }
@@ -264,6 +180,7 @@ impl Element for f16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::elements::elements;
     use crate::testing::raw;
     use Operation::{Minus, Over, Plus, Times};
     use Scalar::{Float, Integer};
