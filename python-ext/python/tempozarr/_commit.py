@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from tempozarr import _core
 from tempozarr._chunks import Keys
+from tempozarr._documents import DEEPEST
 from tempozarr._errors import MetadataError, StoreError
 
 if TYPE_CHECKING:
@@ -411,13 +412,14 @@ def create(root: Path, documents: Mapping[str, dict[str, Any]], *, sync: bool) -
 
 def _nodes_in(root: Path) -> list[Path]:
     """The `zarr.json` of all arrays and groups in a store."""
-    try:
-        return list(root.glob("*/**/zarr.json"))
-    except RecursionError:  # of Python before 3.13
-        raise StoreError(
-            f"the groups of {root} are nested too deeply for it to be replaced: remove it, or "
-            "choose another path"
-        ) from None
+    with contextlib.suppress(RecursionError):  # of Python before 3.13
+        found = list(root.glob("*/**/zarr.json"))
+        if all(len(file.parts) - len(root.parts) <= DEEPEST + 1 for file in found):
+            return found
+    raise StoreError(
+        f"expected groups nested at most {DEEPEST} deep, got more at {root}, too deep to be "
+        "replaced: remove it, or choose another path"
+    )
 
 
 def _put(new: Path, root: Path) -> Callable[[], object]:
